@@ -1,0 +1,103 @@
+"""Text features as a condition, as LlamaGen uses them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from limner.core.errors import ConfigError
+from limner.core.request import Request
+from limner.core.row import Condition
+
+
+class TextCondition(nn.Module):
+    """Text features through a small MLP into prefix places; learned features stand for no text.
+
+    The condition is {"text": float [B, T, features], "present": bool [B, T], "null": bool [B]}:
+    features are padded on the left and zero where not present; a null row reads the learned
+    features instead, under the same padding.
+
+    Args:
+        length: T, places of the prefix.
+        features: width of the text encoder's features.
+        width: of the sequence.
+
+    Source: `CaptionEmbedder` in autoregressive/models/gpt.py of FoundationVision/LlamaGen.
+    """
+
+    def __init__(self, length: int, features: int, width: int) -> None:
+        super().__init__()
+        self.length = length
+        self.into = nn.Linear(features, width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.unconditional: Tensor
+        self.register_buffer("unconditional", torch.randn(length, features) / features**0.5)
+
+    def ask(self, request: Request) -> Condition:
+        """Return the prompts' features; learned ones where no prompt is given.
+
+        Raises:
+            ConfigError: prompts are given without a text encoder whose features fit.
+        """
+        if request.prompts is None:
+            nothing = torch.zeros(request.count, self.length, self.into.in_features)
+            return self.null(left_padded(nothing, torch.ones(nothing.shape[:2], dtype=torch.bool)))
+        if request.encoder is None:
+            raise ConfigError("prompts need a text encoder: give its weights as text_encoder=PATH")
+        features, present = request.encoder.encode(request.prompts)
+        if features.shape[-1] != self.into.in_features:
+            raise ConfigError(
+                f"the text encoder's features are {features.shape[-1]} wide: "
+                f"this model reads {self.into.in_features}"
+            )
+        return left_padded(*_fitted(features, present, self.length))
+
+    def prefix(self, condition: Condition) -> Tensor:
+        """Return float [B, T, width]."""
+        weight = self.into.weight
+        text = condition["text"].to(weight)
+        dropped = condition["null"].to(weight.device).reshape(-1, 1, 1)
+        text = torch.where(dropped, self.unconditional.to(weight.dtype), text)
+        out: Tensor = self.out(functional.gelu(self.into(text), approximate="tanh"))
+        return out
+
+    def present(self, condition: Condition) -> Tensor:
+        """Return bool [B, T] on the CPU: which prefix places hold a text token."""
+        return condition["present"].cpu()
+
+    def null(self, condition: Condition) -> Condition:
+        """Return the same padding without the text."""
+        return {**condition, "null": torch.ones_like(condition["null"])}
+
+    def drop(self, condition: Condition, share: float, rng: torch.Generator) -> Condition:
+        """Drop the text of a random share of the rows."""
+        null = condition["null"]
+        dropped = torch.rand(len(null), generator=rng) < share
+        return {**condition, "null": null | dropped.to(null.device)}
+
+
+def _fitted(features: Tensor, present: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Cut or pad [B, T, ...] to `length` places."""
+    missing = max(0, length - features.shape[1])
+    features = functional.pad(features[:, :length], (0, 0, 0, missing))
+    return features, functional.pad(present[:, :length], (0, missing))
+
+
+def left_padded(features: Tensor, present: Tensor) -> Condition:
+    """Return the condition of text features that are padded on the right.
+
+    Args:
+        features: float [B, T, features].
+        present: bool [B, T], true tokens first.
+    """
+    length = present.shape[1]
+    shift = length - present.sum(1, keepdim=True)
+    source = torch.arange(length, device=present.device) - shift
+    moved = features.gather(1, source.clamp(min=0).unsqueeze(-1).expand_as(features))
+    here = source >= 0
+    return {
+        "text": moved * here.unsqueeze(-1).to(moved.dtype),
+        "present": here,
+        "null": torch.zeros(len(here), dtype=torch.bool, device=here.device),
+    }

@@ -1,0 +1,1 @@
+"""The contracts: layouts, tokens, orders, slots, noise, memory, heads, generators, tokenizers."""

@@ -1,0 +1,142 @@
+"""Memory: what a network keeps of earlier passes, and the attention that reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from torch import Tensor
+from torch.nn import functional
+
+from limner.core.row import Row
+from limner.core.slots import Slots, Visible, attention_mask
+
+
+class Reading(Protocol):
+    """One pass through the network: layers attend through it, and it knows who sees whom."""
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None = None
+    ) -> Tensor:
+        """Attend over what is remembered and what this pass brings.
+
+        Args:
+            layer: number of the attention layer.
+            query: float [R, heads, L, d]; key and value: float [R, key heads, L, d]. Keys are
+                stored as they come: already normalised and rotated where the layer does so.
+            scale: of the scores; None: 1 / sqrt(d).
+
+        Returns:
+            float [R, heads, L, d].
+        """
+        ...
+
+    def close(self) -> None:
+        """End the pass: what its slots commit stays, the rest is forgotten."""
+        ...
+
+
+class Memory(Protocol):
+    """Keys and values, recurrent states, convolution tails; or nothing."""
+
+    def admit(self, rows: Sequence[Row]) -> None:
+        """Give every row a place."""
+        ...
+
+    def release(self, rows: Sequence[Row]) -> None:
+        """Take the rows' places back, and compact."""
+        ...
+
+    def read(self, rows: Sequence[Row], slots: Slots, visible: Visible) -> Reading:
+        """Open one pass of these rows; slots are [R, L]."""
+        ...
+
+    def mark(self, row: Row) -> Any:
+        """Return a mark of what the row remembers now."""
+        ...
+
+    def rewind(self, row: Row, mark: Any) -> None:
+        """Forget what was committed since the mark."""
+        ...
+
+    def keep(self, row: Row, layer: int, index: Tensor) -> None:
+        """Keep only these entries of a row's layer (an accepted draft path, an eviction)."""
+        ...
+
+    def bytes(self) -> int:
+        """Return the bytes held."""
+        ...
+
+
+class NoMemory:
+    """For training and for models that read everything in every pass."""
+
+    def admit(self, rows: Sequence[Row]) -> None:
+        """Number the rows."""
+        for slot, row in enumerate(rows):
+            row.slot = slot
+
+    def release(self, rows: Sequence[Row]) -> None:
+        """Do nothing."""
+
+    def read(self, rows: Sequence[Row], slots: Slots, visible: Visible) -> Reading:
+        """Open a pass whose slots see each other and nothing else."""
+        return PassReading(slots, visible)
+
+    def mark(self, row: Row) -> Any:
+        """Return nothing: there is nothing to mark."""
+        return None
+
+    def rewind(self, row: Row, mark: Any) -> None:
+        """Do nothing."""
+
+    def keep(self, row: Row, layer: int, index: Tensor) -> None:
+        """Do nothing."""
+
+    def bytes(self) -> int:
+        """Return 0."""
+        return 0
+
+
+class PassReading:
+    """The slots of one pass attend to each other."""
+
+    def __init__(self, slots: Slots, visible: Visible) -> None:
+        self.mask = shared_mask(visible, slots)
+
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None = None
+    ) -> Tensor:
+        """See `Reading.attend`."""
+        return scaled_attention(query, key, value, self.mask, scale)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def shared_mask(visible: Visible, slots: Slots) -> Tensor | None:
+    """Return the mask of slots among themselves, bool [R or 1, 1, L, L]; None: all is seen.
+
+    Rows whose slots are one and the same share one mask.
+    """
+    slots = slots.row(0) if slots.shared else slots
+    return as_heads(attention_mask(visible, slots, slots))
+
+
+def as_heads(mask: Tensor) -> Tensor | None:
+    """Return a mask [L, K] or [R, L, K] with a dimension for heads, or None if all is seen."""
+    if bool(mask.all()):
+        return None
+    return mask[:, None] if mask.dim() == 3 else mask[None, None]
+
+
+def scaled_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None = None
+) -> Tensor:
+    """Softmax attention over [R, heads, L, d]; fewer key heads than query heads are shared."""
+    grouped = query.shape[1] != key.shape[1]
+    if mask is not None:
+        mask = mask.to(query.device)
+    return functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, scale=scale, enable_gqa=grouped
+    )

@@ -1,0 +1,75 @@
+"""Tokenizer: pictures to tokens and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from limner.core.canvas import Canvas, NoCanvas
+from limner.core.errors import check
+from limner.core.layout import Layout
+from limner.core.noise import Noise
+from limner.core.tokens import Tokens
+
+
+class Tokenizer(nn.Module):
+    """Base of all tokenizers. Pictures are float32 [B, channels, H, W] in [-1, 1].
+
+    A subclass sets the attributes below, and writes `layout`, `encode` and `decode`.
+
+    Attributes:
+        config: its frozen dataclass.
+        channels: of the pictures.
+        codebook_size: V, number of codes; 0 where tokens are continuous.
+        codes: C, codes (or bits) a place; 0 where tokens are continuous.
+        width: D of continuous tokens; 0 where tokens are ids.
+        factor: pixels a token covers along each side of the finest grid.
+        canvas: what step inputs are computed from, for generators that ask for it.
+    """
+
+    config: Any
+    channels: int = 3
+    codebook_size: int = 0
+    codes: int = 0
+    width: int = 0
+    factor: int = 1
+    canvas: Canvas = NoCanvas()
+
+    def layout(self, height: int, width: int, frames: int = 1, **schedule: Any) -> Layout:
+        """Return where the tokens of a picture of this size stand.
+
+        Raises:
+            ConfigError: the size cannot be tokenised.
+        """
+        raise NotImplementedError
+
+    def encode(self, pictures: Tensor, noise: Noise | None = None) -> Tokens:
+        """Return the tokens of pictures [B, channels, H, W]."""
+        raise NotImplementedError
+
+    def decode(
+        self, tokens: Tokens, options: dict[str, Any] | None = None, noise: Noise | None = None
+    ) -> Tensor:
+        """Return pictures [B, channels, H, W], clamped to [-1, 1]."""
+        raise NotImplementedError
+
+    def preview(self, tokens: Tokens) -> Tensor:
+        """Return what the known tokens say; by default unknown places are mid-grey."""
+        pictures = self.decode(tokens)
+        rows, columns = tokens.layout.extent[1:]
+        known = tokens.known.reshape(len(tokens), 1, rows, columns).to(pictures)
+        shown = functional.interpolate(known, size=pictures.shape[-2:], mode="nearest")
+        return pictures * shown
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise ConfigError unless both sides are multiples of `factor`."""
+        fits = height % self.factor == 0 and width % self.factor == 0 and min(height, width) > 0
+        check(fits, "size", f"{height}x{width}", f"multiples of {self.factor} pixels")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next((tensor.device for tensor in self.state_dict().values()), torch.device("cpu"))

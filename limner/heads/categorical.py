@@ -1,0 +1,89 @@
+"""Categorical head: one code a token from V logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from limner.core.head import Drawn, LossBreakdown, Turn
+from limner.heads.stages import DEFAULT_STAGES, Stage
+
+Sampler = Callable[[Tensor, Turn], Tensor]
+"""(log-probabilities [R, n, V], turn) -> int64 [R, n]."""
+
+
+def inverse_cdf(logprob: Tensor, turn: Turn) -> Tensor:
+    """Draw with one uniform number a token: the first code whose cumulative probability passes it.
+
+    The number depends on the row's seed, the token and the step alone.
+    """
+    uniform = turn.noise("uniform", "token").to(logprob)
+    cumulative = logprob.exp().cumsum(-1)
+    # scaled by the sum as it was rounded, so that the last code with any probability closes it
+    target = uniform.to(cumulative.device) * cumulative[..., -1]
+    ids = torch.searchsorted(cumulative, target.unsqueeze(-1), right=True).squeeze(-1)
+    last = logprob.shape[-1] - 1 - (logprob > -torch.inf).flip(-1).long().argmax(-1)
+    return torch.minimum(ids, last)
+
+
+def gumbel_max(logprob: Tensor, turn: Turn) -> Tensor:
+    """Draw the largest log-probability plus Gumbel noise, V numbers a token (for replays)."""
+    noise = turn.noise("gumbel", "token", shape=(logprob.shape[-1],))
+    return (logprob + noise.to(logprob)).argmax(-1)
+
+
+class CategoricalHead:
+    """Cross-entropy in training; stages, then a draw, in sampling.
+
+    Args:
+        stages: run on the guided logits, in this order.
+        sampler: draws from the resulting distribution.
+    """
+
+    def __init__(
+        self, stages: Sequence[Stage] = DEFAULT_STAGES, sampler: Sampler = inverse_cdf
+    ) -> None:
+        self.stages = tuple(stages)
+        self.sampler = sampler
+
+    def loss(
+        self,
+        outputs: Tensor,
+        targets: Tensor,
+        rng: torch.Generator | None = None,
+        weight: Tensor | None = None,
+    ) -> LossBreakdown:
+        """Return the mean cross-entropy in nats.
+
+        Args:
+            outputs: float [B, n, V].
+            targets: int64 [B, n, 1].
+            weight: [B, n], which tokens count; None: all alike.
+        """
+        each = functional.cross_entropy(
+            outputs.flatten(0, 1).float(), targets.flatten(), reduction="none"
+        )
+        total = each.mean() if weight is None else _weighted(each, weight.flatten().to(each))
+        return LossBreakdown(total, {"cross_entropy": total.detach()})
+
+    def filtered(self, turn: Turn) -> Tensor:
+        """Return guided logits after all stages, float [R, n, V]."""
+        logits = turn.evaluate().guided()
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        for stage in self.stages:
+            logits = stage(logits, turn)
+        return logits
+
+    def draw(self, turn: Turn) -> Drawn:
+        """Draw one code a token."""
+        logprob = self.filtered(turn).log_softmax(-1)
+        ids = self.sampler(logprob, turn)
+        chosen = logprob.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
+        return Drawn(ids=ids.unsqueeze(-1), logprob=chosen)
+
+
+def _weighted(each: Tensor, weight: Tensor) -> Tensor:
+    return (each * weight).sum() / weight.sum().clamp(min=1e-12)

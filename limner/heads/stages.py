@@ -1,0 +1,107 @@
+"""Logits stages: what happens to guided logits before a token is drawn.
+
+The default order is processors (constraints, watermarks, ...), temperature, top-k, top-p, min-p.
+Every stage works on all rows at once, each row by its own options; removed entries become -inf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from limner.core.head import Turn
+from limner.core.row import Row
+
+
+class Stage(Protocol):
+    """One step of the way from logits to the distribution that is drawn from."""
+
+    def __call__(self, logits: Tensor, turn: Turn) -> Tensor:
+        """Return new logits [R, n, V]."""
+        ...
+
+
+class Processor(Protocol):
+    """A row's own change to its logits; it may look at the row's earlier tokens."""
+
+    def __call__(self, logits: Tensor, row: Row, tokens: Tensor) -> Tensor:
+        """Return new logits [n, V] for int64 tokens [n]."""
+        ...
+
+
+def processors(logits: Tensor, turn: Turn) -> Tensor:
+    """Run every row's own processors, in their order."""
+    if not any(row.options.processors for row in turn.rows):
+        return logits
+    parts = []
+    for part, row, tokens in zip(logits, turn.rows, turn.tokens, strict=True):
+        real = int((tokens >= 0).sum())
+        for process in row.options.processors:
+            changed = process(part[:real], row, tokens[:real])
+            part = torch.cat([changed, part[real:]])
+        parts.append(part)
+    return torch.stack(parts)
+
+
+def temperature(logits: Tensor, turn: Turn) -> Tensor:
+    """Divide by each row's temperature; 0 keeps the largest entry alone."""
+    by_row = [row.options.temperature for row in turn.rows]
+    if all(t == 1.0 for t in by_row):
+        return logits
+    scale = _column([t or 1.0 for t in by_row], logits)
+    greedy = _column([float(t == 0) for t in by_row], logits) > 0
+    largest = logits == logits.amax(-1, keepdim=True)
+    return (logits / scale).masked_fill(greedy & ~largest, -torch.inf)
+
+
+def top_k(logits: Tensor, turn: Turn) -> Tensor:
+    """Keep each row's k largest logits; ties with the k-th stay."""
+    by_row = [row.options.top_k for row in turn.rows]
+    if not any(by_row):
+        return logits
+    size = logits.shape[-1]
+    kept = [min(k or size, size) for k in by_row]
+    if all(k == kept[0] for k in kept):
+        threshold = logits.topk(kept[0], dim=-1).values[..., -1:]
+    else:
+        ordered = logits.sort(dim=-1, descending=True).values
+        index = torch.tensor(kept, device=logits.device).reshape(-1, 1, 1) - 1
+        threshold = ordered.gather(-1, index.expand(-1, logits.shape[1], 1))
+    return logits.masked_fill(logits < threshold, -torch.inf)
+
+
+def top_p(logits: Tensor, turn: Turn) -> Tensor:
+    """Keep the most likely tokens up to and including the one that brings the sum above p.
+
+    The descending form of LlamaGen's `top_k_top_p_filtering`.
+    """
+    by_row = [row.options.top_p for row in turn.rows]
+    if all(p == 1.0 for p in by_row):
+        return logits
+    ordered, index = logits.sort(dim=-1, descending=True)
+    reached = ordered.softmax(-1).cumsum(-1)
+    # a row without top-p keeps everything, whatever its sum rounds to
+    limit = _column([p if p < 1 else 2.0 for p in by_row], logits)
+    removed = reached > limit
+    removed = torch.cat([torch.zeros_like(removed[..., :1]), removed[..., :-1]], dim=-1)
+    return logits.masked_fill(removed.scatter(-1, index, removed), -torch.inf)
+
+
+def min_p(logits: Tensor, turn: Turn) -> Tensor:
+    """Keep tokens whose probability is at least a share of the most likely one's."""
+    by_row = [row.options.min_p for row in turn.rows]
+    if not any(by_row):
+        return logits
+    share = _column(by_row, logits)
+    limit = logits.amax(-1, keepdim=True) + share.log()
+    return logits.masked_fill(logits < limit, -torch.inf)
+
+
+DEFAULT_STAGES: tuple[Stage, ...] = (processors, temperature, top_k, top_p, min_p)
+
+
+def _column(values: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, device=like.device, dtype=like.dtype).reshape(-1, 1, 1)

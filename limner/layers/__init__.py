@@ -1,0 +1,1 @@
+"""Shared parts of networks: attention, MLPs, norms, rotary positions, convolutions, memory."""

@@ -1,0 +1,42 @@
+"""Self-attention that remembers through a `Reading`."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from limner.core.memory import Reading
+from limner.layers.rotary import rotate
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention with a fused projection to queries, keys and values.
+
+    Keys are remembered rotated.
+
+    Args:
+        width: in and out.
+        heads: number of heads.
+        layer: number under which keys and values are remembered.
+        bias: of both projections.
+    """
+
+    def __init__(self, width: int, heads: int, layer: int, bias: bool = False) -> None:
+        super().__init__()
+        self.heads = heads
+        self.layer = layer
+        self.qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.out = nn.Linear(width, width, bias=bias)
+
+    def forward(self, x: Tensor, reading: Reading, rotation: Tensor | None = None) -> Tensor:
+        """Attend from float [R, L, width].
+
+        Args:
+            rotation: float [R or 1, 1, L, d / 2, 2], see `rotate`; None: positions are not turned.
+        """
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
+        mixed = reading.attend(self.layer, query, key, value)
+        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return out

@@ -1,0 +1,1 @@
+"""Published generators, one file each: configuration, variants, composition of shared parts."""

@@ -1,0 +1,256 @@
+"""LlamaGen: a plain Llama decoder over raster-ordered VQ codes.
+
+Sun et al., "Autoregressive Model Beats Diffusion: Llama for Scalable Image Generation",
+arXiv:2406.06525; facts from autoregressive/models/gpt.py of FoundationVision/LlamaGen.
+
+A class (one prefix place) or a text (120 places) is followed by the codes in raster order; the
+output at a place speaks for the next one. No inductive bias for pictures but 2-D rotary positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from limner.conditions import ClassCondition, TextCondition
+from limner.core.errors import check
+from limner.core.generator import Generator, Packed
+from limner.core.head import LossBreakdown
+from limner.core.layout import Layout
+from limner.core.memory import Memory, NoMemory, Reading
+from limner.core.noise import Noise
+from limner.core.order import Order, Step
+from limner.core.registry import MODELS
+from limner.core.row import Condition, Options, Row
+from limner.core.slots import ABSENT, Slots, batch, concatenate, up_to
+from limner.core.tokens import Tokens
+from limner.heads.categorical import CategoricalHead
+from limner.layers.attention import SelfAttention
+from limner.layers.key_value_memory import KeyValueMemory
+from limner.layers.mlp import SwiGLU
+from limner.layers.norms import RMSNorm
+from limner.layers.rotary import grid_rotation
+from limner.orders import raster
+
+
+@dataclass(frozen=True)
+class LlamaGenConfig:
+    """Configuration of LlamaGen.
+
+    Args:
+        width: of the sequence.
+        depth: number of blocks.
+        heads: of each attention.
+        codebook_size: V, number of codes.
+        condition: "class" or "text".
+        classes: number of classes, for the class condition.
+        text_length: places of the text prefix, for the text condition.
+        text_width: of the text features.
+        rotary_base: of the 2-D rotary positions.
+        norm_eps: of the RMS norms.
+        multiple_of: the MLP's hidden width is rounded up to a multiple of it.
+        dropout: on embeddings, attention outputs and MLP outputs, in training.
+        condition_dropout: share of conditions replaced by the null condition in training.
+    """
+
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    codebook_size: int = 16384
+    condition: Literal["class", "text"] = "class"
+    classes: int = 1000
+    text_length: int = 120
+    text_width: int = 2048
+    rotary_base: float = 10000.0
+    norm_eps: float = 1e-5
+    multiple_of: int = 256
+    dropout: float = 0.1
+    condition_dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("width", "depth", "heads", "codebook_size", "classes", "text_length"):
+            check(getattr(self, name) > 0, name, getattr(self, name), "1 or more")
+        fits = self.width % (4 * self.heads) == 0
+        check(fits, "width", self.width, f"a multiple of 4 x heads ({4 * self.heads})")
+        check(0 <= self.dropout < 1, "dropout", self.dropout, "at least 0 and below 1")
+
+    @property
+    def hidden(self) -> int:
+        """Hidden width of the MLP: 8/3 of the width, rounded down, then up to `multiple_of`."""
+        return -(-int(2 * 4 * self.width / 3) // self.multiple_of) * self.multiple_of
+
+
+class LlamaBlock(nn.Module):
+    """Pre-norm block: attention, then a SwiGLU MLP, without biases."""
+
+    def __init__(self, config: LlamaGenConfig, layer: int) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(config.width, config.norm_eps)
+        self.attention = SelfAttention(config.width, config.heads, layer)
+        self.mlp_norm = RMSNorm(config.width, config.norm_eps)
+        self.mlp = SwiGLU(config.width, config.hidden)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, reading: Reading, rotation: Tensor) -> Tensor:
+        """Map float [R, L, width] to the same shape."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), reading, rotation))
+        out: Tensor = x + self.dropout(self.mlp(self.mlp_norm(x)))
+        return out
+
+
+@MODELS.family("llamagen", LlamaGenConfig)
+class LlamaGen(Generator):
+    """The Llama decoder with a prefix of conditions.
+
+    Args:
+        config: see `LlamaGenConfig`.
+    """
+
+    config: LlamaGenConfig
+
+    def __init__(self, config: LlamaGenConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.condition: ClassCondition | TextCondition
+        if config.condition == "class":
+            self.condition = ClassCondition(config.classes, config.width)
+        else:
+            self.condition = TextCondition(config.text_length, config.text_width, config.width)
+        self.tokens = nn.Embedding(config.codebook_size, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(LlamaBlock(config, layer) for layer in range(config.depth))
+        self.norm = RMSNorm(config.width, config.norm_eps)
+        self.output = nn.Linear(config.width, config.codebook_size, bias=False)
+        self.head = CategoricalHead()
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, (nn.Linear, nn.Embedding)):
+                nn.init.normal_(module.weight, std=0.02)
+        nn.init.zeros_(self.output.weight)
+
+    def order(self, tokens: Tokens, options: Options, noise: Noise) -> Order:
+        """Raster: one token a step."""
+        return raster(tokens.layout)
+
+    def null(self, condition: Condition) -> Condition:
+        """The null class, or learned features under the same padding."""
+        return self.condition.null(condition)
+
+    def slots(self, row: Row, step: Step) -> Slots:
+        """The prefix at first, then the token just drawn; each speaks for the next place."""
+        if step.index > 0:
+            return _token_slot(step.index - 1)
+        return _prefix_slots(tuple(self.condition.present(row.condition)[0].tolist()))
+
+    def teacher_slots(self, layout: Layout, condition: Condition) -> Slots:
+        """Return the slots of every step at once, fields [B, L], as training reads them."""
+        present = self.condition.present(condition).tolist()
+        return batch([_teacher_slots(tuple(row), len(layout)) for row in present])
+
+    def inputs(self, packed: Packed) -> Tensor:
+        """The condition's vectors on prefix slots, the tokens' embeddings elsewhere."""
+        prefix_slot = packed.slots.place < 0
+        if not bool(prefix_slot.any()):
+            return self.tokens(packed.ids()[..., 0])
+        prefix = self.condition.prefix(packed.condition)
+        if bool(prefix_slot.all()):
+            return prefix
+        length = prefix.shape[1]
+        return torch.cat([prefix, self.tokens(packed.ids()[:, length:, 0])], dim=1)
+
+    def forward(self, packed: Packed, memory: Memory) -> Tensor:
+        """Return logits, float [R, M, V]."""
+        x = self.dropout(self.inputs(packed))
+        rotation = self.rotation(packed)
+        reading = memory.read(packed.rows, packed.slots, up_to)
+        for block in self.blocks:
+            x = block(x, reading, rotation)
+        reading.close()
+        logits: Tensor = self.output(self.norm(packed.speaking(x)))
+        return logits
+
+    def rotation(self, packed: Packed) -> Tensor:
+        """Return each slot's rotation, float [R, 1, L, d / 2, 2]; zeros on prefix slots."""
+        config = self.config
+        wide = torch.float64 if self.output.weight.dtype == torch.float64 else torch.float32
+        table = grid_rotation(
+            packed.tokens.layout,
+            config.width // config.heads,
+            config.rotary_base,
+            packed.device,
+            wide,
+        )
+        return table[(packed.place + 1).clamp(min=0)].unsqueeze(1)
+
+    def loss(
+        self, tokens: Tokens, condition: Condition, rng: torch.Generator | None = None
+    ) -> LossBreakdown:
+        """Return the mean cross-entropy of every token given the earlier ones."""
+        if rng is not None:
+            condition = self.condition.drop(condition, self.config.condition_dropout, rng)
+        packed = Packed(tokens, self.teacher_slots(tokens.layout, condition), [condition])
+        assert tokens.ids is not None
+        return self.head.loss(self(packed, NoMemory()), tokens.ids, rng, None)
+
+    def memory(self, rows: Sequence[Row]) -> Memory:
+        """Return key/value buffers for the prefix and all tokens but the last."""
+        config, weight = self.config, self.output.weight
+        longest = max(len(row.tokens.layout) for row in rows)
+        return KeyValueMemory(
+            config.depth,
+            config.heads,
+            config.width // config.heads,
+            self.condition.length + longest,
+            weight.device,
+            weight.dtype,
+        )
+
+
+@lru_cache(maxsize=4096)
+def _token_slot(place: int) -> Slots:
+    """The slot of a token just drawn, which speaks for the next place."""
+    return Slots.of(
+        torch.tensor([place]), torch.tensor([place + 1]), torch.tensor([[0, 0, place + 1]])
+    )
+
+
+@lru_cache(maxsize=256)
+def _prefix_slots(present: tuple[bool, ...]) -> Slots:
+    """The prefix, causal and without its padding; its last slot speaks for token 0."""
+    length = len(present)
+    place = torch.arange(-length, 0)
+    since = torch.where(torch.tensor(present), place + 1, ABSENT)
+    return Slots.of(place, since, torch.tensor([[length - 1, 0, 0]]))
+
+
+@lru_cache(maxsize=256)
+def _teacher_slots(present: tuple[bool, ...], count: int) -> Slots:
+    return concatenate([_prefix_slots(present), *(_token_slot(i) for i in range(count - 1))])
+
+
+def _register_variants() -> None:
+    sizes = {  # name: width, depth, heads, published count
+        "b": (768, 12, 12, "111M"),
+        "l": (1024, 24, 16, "343M"),
+        "xl": (1280, 36, 20, "775M"),
+        "xxl": (1536, 48, 24, "1.4B"),
+        "xxxl": (2560, 48, 40, "3.9B"),
+        "1b": (2048, 22, 32, "1.2B"),
+        "3b": (3200, 24, 32, "3.1B"),
+        "7b": (4096, 32, 32, "6.6B"),
+    }
+    for name, (width, depth, heads, published) in sizes.items():
+        config = LlamaGenConfig(width, depth, heads)
+        MODELS.variant(f"llamagen-{name}", "llamagen", config, published)
+    xl = LlamaGenConfig(1280, 36, 20, condition="text")
+    MODELS.variant("llamagen-t2i-xl", "llamagen", xl, "775M")
+
+
+_register_variants()

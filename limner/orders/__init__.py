@@ -1,0 +1,6 @@
+"""In which order tokens are drawn, and which together: partitions built from a layout."""
+
+from limner.orders.partitions import raster, scales
+from limner.orders.random import cosine_counts, random_partition
+
+__all__ = ["cosine_counts", "random_partition", "raster", "scales"]
