@@ -1,0 +1,117 @@
+"""A set of labelled pictures held in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from limner.core.errors import DataError, check, unknown
+
+
+@dataclass(frozen=True, eq=False)
+class PictureSet:
+    """Pictures with labels and captions; every picture has a key that never changes.
+
+    Sets made from one another share memory: treat the tensors as read-only.
+
+    Attributes:
+        pixels: uint8 [N, 3, H, W].
+        labels: int64 [N], indices into `classes`.
+        classes: names of the classes.
+        captions: N texts.
+        keys: N names that are the same on every machine; they decide the split.
+        skipped: files that could not be read when the set was loaded, each with the reason.
+
+    Raises:
+        DataError: the fields do not fit each other.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    captions: tuple[str, ...]
+    keys: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        count = len(self.keys)
+        if self.pixels.dtype != torch.uint8 or self.pixels.ndim != 4 or self.pixels.shape[1] != 3:
+            kind = f"{self.pixels.dtype} {list(self.pixels.shape)}"
+            raise DataError(f"pixels must be uint8 [N, 3, H, W], not {kind}")
+        if self.labels.dtype != torch.int64 or self.labels.shape != (count,):
+            kind = f"{self.labels.dtype} {list(self.labels.shape)}"
+            raise DataError(f"labels must be int64 [{count}], one a key, not {kind}")
+        if not len(self.pixels) == len(self.captions) == count:
+            raise DataError(
+                f"{len(self.pixels)} pictures, {len(self.captions)} captions and {count} keys: "
+                "there must be as many of each"
+            )
+        if count and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
+            raise DataError(f"a label is outside the {len(self.classes)} classes")
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def subset(self, index: Tensor | Sequence[int]) -> PictureSet:
+        """The pictures at `index` (int64 [n], or bool [N] as a mask), in that order."""
+        where = torch.as_tensor(index)
+        where = where.nonzero().flatten() if where.dtype == torch.bool else where.to(torch.int64)
+        return replace(
+            self,
+            pixels=self.pixels[where],
+            labels=self.labels[where],
+            captions=tuple(self.captions[i] for i in where.tolist()),
+            keys=tuple(self.keys[i] for i in where.tolist()),
+        )
+
+    def only(self, classes: Sequence[str]) -> PictureSet:
+        """The pictures of some classes; labels are numbered anew in the order of `classes`.
+
+        Raises:
+            DataError: a class is unknown or given twice, or none is given.
+        """
+        if not classes or len(set(classes)) != len(classes):
+            raise DataError(f"classes must be one or more different names, not {list(classes)}")
+        for name in classes:
+            if name not in self.classes:
+                raise unknown("class", name, self.classes, DataError)
+        renumber = torch.full((len(self.classes),), -1)
+        renumber[[self.classes.index(name) for name in classes]] = torch.arange(len(classes))
+        chosen = self.subset(renumber[self.labels] >= 0)
+        return replace(chosen, labels=renumber[chosen.labels], classes=tuple(classes))
+
+    def split(self, held_out: float = 0.1) -> tuple[PictureSet, PictureSet]:
+        """Divide into pictures to train on and pictures held out.
+
+        Each picture's own key decides where it goes, so the split is the same on every machine and
+        pictures that join the set later move none of the others.  A share above zero holds out at
+        least one picture and leaves at least one to train on.
+
+        Raises:
+            ConfigError: `held_out` is not in [0, 1).
+            DataError: there are fewer than two pictures to divide.
+        """
+        check(0 <= held_out < 1, "held_out", held_out, "at least 0 and below 1")
+        draws = torch.tensor([_draw(key) for key in self.keys], dtype=torch.float64)
+        out = draws < held_out
+        if held_out > 0:
+            if len(self) < 2:
+                raise DataError(f"{len(self)} picture(s) cannot be split: at least 2 are needed")
+            out[draws.argmin()] = True
+            out[draws.argmax()] = False
+        return self.subset(~out), self.subset(out)
+
+    def to_float(self, index: Tensor | Sequence[int] | slice = slice(None)) -> Tensor:
+        """Pictures at `index` as float32 [n, 3, H, W] in [-1, 1]; all of them by default."""
+        where = index if isinstance(index, slice) else torch.as_tensor(index)
+        return self.pixels[where].to(torch.float32) / 127.5 - 1
+
+
+def _draw(key: str) -> float:
+    """A number in [0, 1) that depends on the text of a key alone."""
+    digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
