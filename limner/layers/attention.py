@@ -18,12 +18,16 @@ class SelfAttention(nn.Module):
         heads: number of heads.
         layer: number under which keys and values are remembered.
         bias: of both projections.
+        dropout: on the attention weights, in training.
     """
 
-    def __init__(self, width: int, heads: int, layer: int, bias: bool = False) -> None:
+    def __init__(
+        self, width: int, heads: int, layer: int, bias: bool = False, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.layer = layer
+        self.dropout = dropout
         self.qkv = nn.Linear(width, 3 * width, bias=bias)
         self.out = nn.Linear(width, width, bias=bias)
 
@@ -37,6 +41,7 @@ class SelfAttention(nn.Module):
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
-        mixed = reading.attend(self.layer, query, key, value)
+        dropout = self.dropout if self.training else 0.0
+        mixed = reading.attend(self.layer, query, key, value, dropout=dropout)
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out

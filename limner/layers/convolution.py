@@ -41,7 +41,8 @@ class ConvolutionConfig:
         channels: of the finest level; a multiple of 32.
         multipliers: channels of each level, fine to coarse, as multiples of `channels`.
         blocks: residual blocks a level in the encoder; the decoder has one more.
-        encoder_attention: levels with attention after every block; 0 is the finest, -1 the coarsest.
+        encoder_attention: levels with attention after every block; 0 is the finest, -1 the
+            coarsest.
         decoder_attention: the same for the decoder, in the same numbering.
         pictures: channels of the pictures.
     """

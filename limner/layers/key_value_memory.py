@@ -70,12 +70,19 @@ class Ledger:
     def commit(self, rows: list[int], slots: Slots, counts: list[int]) -> None:
         """Append the first `counts[r]` slots of each row."""
         for index, (row, count) in enumerate(zip(rows, counts, strict=True)):
-            start = self.lengths[row]
-            part = slice(start, start + count)
+            part = slice(self.lengths[row], self.lengths[row] + count)
             self.since[row, part] = slots.since[index, :count]
             self.copy[row, part] = slots.copy[index, :count]
             self.place[row, part] = slots.place[index, :count]
-            self.lengths[row] = start + count
+            self.lengths[row] += count
+
+    def commit_alike(self, rows: int, slots: Slots, count: int) -> None:
+        """Append the first `count` slots, the same for the first `rows` rows of equal length."""
+        part = slice(self.lengths[0], self.lengths[0] + count)
+        self.since[:rows, part] = slots.since[0, :count]
+        self.copy[:rows, part] = slots.copy[0, :count]
+        self.place[:rows, part] = slots.place[0, :count]
+        self.lengths[:rows] = [part.stop] * rows
 
 
 class KeyValueMemory:
@@ -98,10 +105,11 @@ class KeyValueMemory:
         dtype: torch.dtype,
     ) -> None:
         self.capacity = capacity
-        empty = torch.empty(0, heads, capacity, head_width, device=device, dtype=dtype)
+        room = capacity + 1  # the last entry is never kept: padding that has no room goes there
+        empty = torch.empty(0, heads, room, head_width, device=device, dtype=dtype)
         self.keys = [empty] * layers
         self.values = [empty] * layers
-        self.ledgers = [Ledger.empty(0, capacity)] * layers
+        self.ledgers = [Ledger.empty(0, room)] * layers
         self._rows: list[Row] = []
 
     def admit(self, rows: Sequence[Row]) -> None:
@@ -203,35 +211,43 @@ class KeyValueReading:
         self._access: dict[int, _Access] = {}
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None = None
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float | None = None,
+        dropout: float = 0.0,
     ) -> Tensor:
         """See `limner.core.memory.Reading.attend`."""
         access = self._access_of(self.memory.ledgers[layer])
         keys = self._extend(self.memory.keys[layer], key, access)
         values = self._extend(self.memory.values[layer], value, access)
-        return scaled_attention(query, keys, values, access.mask, scale)
+        return scaled_attention(query, keys, values, access.mask, scale, dropout)
 
     def close(self) -> None:
         """Commit."""
         counts = self.slots.commit.sum(-1).tolist()
         for ledger in self.memory._distinct():
-            ledger.commit(self.rows, self.slots, counts)
+            access = self._access_of(ledger)
+            if self.contiguous and self.slots.shared and len(set(access.starts)) == 1:
+                ledger.commit_alike(len(self.rows), self.slots, counts[0])
+            else:
+                ledger.commit(self.rows, self.slots, counts)
 
     def _extend(self, buffer: Tensor, new: Tensor, access: _Access) -> Tensor:
         """Write [R, heads, L, d] behind what is kept; return all that may be seen."""
         start, length = access.starts[0], new.shape[2]
+        alike = all(other == start for other in access.starts)
+        if alike and self.contiguous:
+            seen = buffer[: len(self.rows), :, : access.end]
+            seen[:, :, start:] = new
+            return seen
         rows = torch.tensor(self.rows, device=buffer.device)
-        if all(other == start for other in access.starts):
-            if self.contiguous:
-                buffer[: len(self.rows), :, start : start + length] = new
-            else:
-                buffer[rows, :, start : start + length] = new.to(buffer.dtype)
-        else:
-            starts = torch.tensor(access.starts, device=buffer.device)
-            place = starts.unsqueeze(1) + torch.arange(length, device=buffer.device)
-            buffer[rows.unsqueeze(1), :, place] = new.transpose(1, 2).to(buffer.dtype)
-        if self.contiguous:
-            return buffer[: len(self.rows), :, : access.end]
+        starts = torch.tensor(access.starts, device=buffer.device)
+        place = starts.unsqueeze(1) + torch.arange(length, device=buffer.device)
+        place = place.clamp(max=self.memory.capacity)
+        buffer[rows.unsqueeze(1), :, place] = new.transpose(1, 2).to(buffer.dtype)
         return buffer[rows, :, : access.end]
 
     def _access_of(self, ledger: Ledger) -> _Access:
@@ -243,9 +259,8 @@ class KeyValueReading:
         starts = [ledger.lengths[row] for row in self.rows]
         end = max(starts) + len(self.slots)
         if end > self.memory.capacity:
-            raise LimnerError(
-                f"a row needs {end} entries of memory, and the memory holds {self.memory.capacity}"
-            )
+            self._check_room(starts)
+            end = self.memory.capacity + 1
         since = ledger.since[self.rows, :end]
         keys = Slots(
             ledger.place[self.rows, :end],
@@ -255,6 +270,7 @@ class KeyValueReading:
             speaks=torch.zeros(len(since), 0, 3, dtype=torch.int64),
         )
         own = torch.tensor(starts).unsqueeze(1) + torch.arange(len(self.slots))
+        own = own.clamp(max=self.memory.capacity)
         keys.place.scatter_(1, own, self.slots.place)
         keys.since.scatter_(1, own, self.slots.since)
         keys.copy.scatter_(1, own, self.slots.copy)
@@ -263,6 +279,14 @@ class KeyValueReading:
         else:
             mask = attention_mask(self.visible, self.slots, keys, torch.tensor(starts))
         return _Access(starts, end, as_heads(mask))
+
+    def _check_room(self, starts: list[int]) -> None:
+        """Raise unless every row has room for all its slots but padding."""
+        real = self.slots.commit | (self.slots.since != ABSENT)
+        used = (real * torch.arange(1, len(self.slots) + 1)).amax(-1)
+        need, room = int((torch.tensor(starts) + used).max()), self.memory.capacity
+        if need > room:
+            raise LimnerError(f"a row needs {need} entries of memory, and the memory holds {room}")
 
     def _alike(self, keys: Slots, starts: list[int]) -> bool:
         """Whether one mask serves all rows."""

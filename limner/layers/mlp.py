@@ -27,15 +27,18 @@ class SwiGLU(nn.Module):
 
 
 class MLP(nn.Module):
-    """out(activation(into(x))), with biases.
+    """out(dropout(activation(into(x)))), with biases.
 
     Args:
         width: in and out.
         hidden: of the inner part.
         activation: "gelu" (exact), "gelu-tanh" or "silu".
+        dropout: on the inner part, in training.
     """
 
-    def __init__(self, width: int, hidden: int, activation: str = "gelu") -> None:
+    def __init__(
+        self, width: int, hidden: int, activation: str = "gelu", dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.into = nn.Linear(width, hidden)
         self.activation = {
@@ -43,9 +46,10 @@ class MLP(nn.Module):
             "gelu-tanh": nn.GELU(approximate="tanh"),
             "silu": nn.SiLU(),
         }[activation]
+        self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map float [..., width] to the same shape."""
-        out: Tensor = self.out(self.activation(self.into(x)))
+        out: Tensor = self.out(self.dropout(self.activation(self.into(x))))
         return out

@@ -1,0 +1,70 @@
+"""VAR's attention: biased queries and values, and scores from directions rather than lengths.
+
+Source: `SelfAttention` in models/basic_var.py of FoundationVision/VAR (arXiv:2404.02905).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from limner.core.memory import Reading
+
+
+class BiasedAttention(nn.Module):
+    """Multi-head attention whose queries and values have a bias and whose keys have none.
+
+    Scores are scaled by 0.25 / sqrt(d), a quarter of the usual.
+
+    Args:
+        width: in and out.
+        heads: number of heads.
+        layer: number under which keys and values are remembered.
+    """
+
+    def __init__(self, width: int, heads: int, layer: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.layer = layer
+        self.scale = 0.25 / math.sqrt(width // heads)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.query_bias = nn.Parameter(torch.zeros(width))
+        self.value_bias = nn.Parameter(torch.zeros(width))
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, reading: Reading) -> Tensor:
+        """Attend from float [R, L, width]."""
+        bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias), self.value_bias])
+        qkv = functional.linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        query, key = self.compared(query, key)
+        mixed = reading.attend(self.layer, query, key, value, self.scale)
+        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return out
+
+    def compared(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        """Return queries and keys [R, heads, L, d] as their scores are taken and remembered."""
+        return query, key
+
+
+class CosineAttention(BiasedAttention):
+    """Queries and keys of length 1, each head with a learned scale of at most 100.
+
+    Keys are remembered normalised.
+    """
+
+    LIMIT = math.log(100.0)
+
+    def __init__(self, width: int, heads: int, layer: int) -> None:
+        super().__init__(width, heads, layer)
+        self.scale = 1.0
+        self.log_scale = nn.Parameter(torch.full((heads,), math.log(4.0)))
+
+    def compared(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        """Return unit keys, and unit queries times their head's scale."""
+        # clamped where it is used: a weight above the limit keeps its value
+        scale = self.log_scale.clamp(max=self.LIMIT).exp().reshape(-1, 1, 1)
+        return functional.normalize(query, dim=-1) * scale, functional.normalize(key, dim=-1)

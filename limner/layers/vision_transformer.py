@@ -1,0 +1,48 @@
+"""The plain transformer block of vision transformers (Dosovitskiy et al., arXiv:2010.11929)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from limner.core.memory import Reading
+from limner.layers.attention import SelfAttention
+from limner.layers.mlp import MLP
+
+
+class VisionBlock(nn.Module):
+    """Pre-norm block with biases: attention, then an MLP with exact GELU.
+
+    Args:
+        width: in and out.
+        heads: number of heads.
+        layer: number under which keys and values are remembered.
+        ratio: hidden width of the MLP over `width`.
+        attention_dropout: on attention weights, in training.
+        dropout: on the attention's output and inside and behind the MLP, in training.
+        eps: of the layer norms.
+
+    Source: `Block` of timm 0.9.12, models/vision_transformer.py.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        layer: int,
+        ratio: float = 4.0,
+        attention_dropout: float = 0.0,
+        dropout: float = 0.0,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width, eps)
+        self.attention = SelfAttention(width, heads, layer, bias=True, dropout=attention_dropout)
+        self.mlp_norm = nn.LayerNorm(width, eps)
+        self.mlp = MLP(width, int(width * ratio), dropout=dropout)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, reading: Reading) -> Tensor:
+        """Map float [R, L, width] to the same shape."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), reading))
+        out: Tensor = x + self.dropout(self.mlp(self.mlp_norm(x)))
+        return out

@@ -1,0 +1,1 @@
+"""Pictures to tokens and back: what a token is."""

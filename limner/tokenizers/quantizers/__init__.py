@@ -1,0 +1,1 @@
+"""Quantisers: from the vectors of an encoder to ids, and back."""
