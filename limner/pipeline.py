@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -24,12 +23,14 @@ from limner.core.request import Request, TextEncoder
 from limner.core.row import Condition, Event, Options, Row
 from limner.core.tokenizer import Tokenizer
 from limner.core.tokens import Tokens, empty, stack
+from limner.data.images import to_mask, to_pixels
 from limner.decoding import advance
 from limner.decoding.loop import Cancelled, Hook
 from limner.heads.guidance import schedule
 from limner.hub.files import written_whole
 from limner.hub.remote import push, resolve
 from limner.hub.save import load_part, read_json, save_part
+from limner.show.images import to_images
 
 FORMAT = 1
 INDEX = "limner.json"
@@ -373,30 +374,6 @@ class Settings:
             "steps": self.steps,
             "size": list(size),
         }
-
-
-def to_images(pictures: Tensor) -> list[Image.Image]:
-    """Turn float [B, 1 or 3, H, W] in [-1, 1] into PIL images."""
-    levels = ((pictures.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    arrays = levels.permute(0, 2, 3, 1).cpu().numpy()
-    return [
-        Image.fromarray(np.ascontiguousarray(a[..., 0] if a.shape[-1] == 1 else a)) for a in arrays
-    ]
-
-
-def to_pixels(image: Image.Image) -> Tensor:
-    """Turn a PIL image into float32 [3, H, W] in [-1, 1]; what is transparent becomes white."""
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    levels = torch.from_numpy(np.array(image.convert("RGB")))
-    return levels.permute(2, 0, 1).float() / 127.5 - 1.0
-
-
-def to_mask(image: Image.Image) -> Tensor:
-    """Turn a PIL image into bool [H, W]: True where it is brighter than mid-grey."""
-    return torch.from_numpy(np.array(image.convert("L"))) > 127
 
 
 def check_mask(mask: Tensor, size: tuple[int, int]) -> None:

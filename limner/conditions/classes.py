@@ -16,9 +16,9 @@ def ask_labels(request: Request, classes: int) -> Condition:
     Raises:
         ConfigError: prompts are given, or a class number does not exist.
     """
+    if request.prompts is not None:
+        raise ConfigError("prompts are not accepted: this model is asked by class")
     if request.labels is None:
-        if request.prompts is not None:
-            raise ConfigError("prompts are not accepted: this model is asked by class")
         return {"label": torch.full((request.count,), classes)}
     for label in request.labels:
         check(0 <= label < classes, "class", label, f"a number from 0 to {classes - 1}")

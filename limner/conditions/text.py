@@ -38,8 +38,10 @@ class TextCondition(nn.Module):
         """Return the prompts' features; learned ones where no prompt is given.
 
         Raises:
-            ConfigError: prompts are given without a text encoder whose features fit.
+            ConfigError: classes are given, or prompts without a text encoder whose features fit.
         """
+        if request.labels is not None:
+            raise ConfigError("classes are not accepted: this model is asked by prompts")
         if request.prompts is None:
             nothing = torch.zeros(request.count, self.length, self.into.in_features)
             return self.null(left_padded(nothing, torch.ones(nothing.shape[:2], dtype=torch.bool)))

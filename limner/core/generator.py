@@ -135,6 +135,13 @@ class Generator(nn.Module):
     def canvas(self, canvas: Canvas) -> None:
         self._canvas = (canvas,)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # torch would register a canvas that is a module as a part, past the property
+        if name == "canvas":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def loss(
         self, tokens: Tokens, condition: Condition, rng: torch.Generator | None = None
     ) -> LossBreakdown:

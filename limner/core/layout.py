@@ -65,6 +65,14 @@ class Layout:
         """Return int64 [N]: index of the segment that each token belongs to. Do not write to it."""
         return _segment_of(self)
 
+    def segment_at(self, token: int) -> int:
+        """Return the index of the segment that a token belongs to."""
+        for index, segment in enumerate(self.segments):
+            token -= len(segment)
+            if token < 0:
+                return index
+        raise IndexError("token outside the layout")
+
     def span(self, segment: int) -> slice:
         """Return the slice of token indices that a segment takes."""
         start = sum(len(earlier) for earlier in self.segments[:segment])

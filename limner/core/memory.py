@@ -9,14 +9,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from limner.core.row import Row
-from limner.core.slots import Slots, Visible, attention_mask
+from limner.core.slots import ABSENT, Slots, Visible, attention_mask, everything
 
 
 class Reading(Protocol):
     """One pass through the network: layers attend through it, and it knows who sees whom."""
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None = None
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float | None = None,
+        dropout: float = 0.0,
     ) -> Tensor:
         """Attend over what is remembered and what this pass brings.
 
@@ -25,6 +31,7 @@ class Reading(Protocol):
             query: float [R, heads, L, d]; key and value: float [R, key heads, L, d]. Keys are
                 stored as they come: already normalised and rotated where the layer does so.
             scale: of the scores; None: 1 / sqrt(d).
+            dropout: share of the attention weights left out.
 
         Returns:
             float [R, heads, L, d].
@@ -105,10 +112,16 @@ class PassReading:
         self.mask = shared_mask(visible, slots)
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None = None
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float | None = None,
+        dropout: float = 0.0,
     ) -> Tensor:
         """See `Reading.attend`."""
-        return scaled_attention(query, key, value, self.mask, scale)
+        return scaled_attention(query, key, value, self.mask, scale, dropout)
 
     def close(self) -> None:
         """Do nothing."""
@@ -119,6 +132,8 @@ def shared_mask(visible: Visible, slots: Slots) -> Tensor | None:
 
     Rows whose slots are one and the same share one mask.
     """
+    if visible is everything and not bool((slots.since == ABSENT).any()):
+        return None
     slots = slots.row(0) if slots.shared else slots
     return as_heads(attention_mask(visible, slots, slots))
 
@@ -131,12 +146,17 @@ def as_heads(mask: Tensor) -> Tensor | None:
 
 
 def scaled_attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None = None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scale: float | None = None,
+    dropout: float = 0.0,
 ) -> Tensor:
     """Softmax attention over [R, heads, L, d]; fewer key heads than query heads are shared."""
     grouped = query.shape[1] != key.shape[1]
     if mask is not None:
         mask = mask.to(query.device)
     return functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, scale=scale, enable_gqa=grouped
+        query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale, enable_gqa=grouped
     )

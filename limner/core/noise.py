@@ -49,7 +49,7 @@ class SeededNoise:
         seed: any int; its lowest 64 bits are used.
     """
 
-    _BLOCK = 256  # scalars of neighbouring tokens are computed together and kept
+    _BLOCK = 256  # token by token, scalars of neighbours are computed together and kept
     _KEPT = 16
 
     def __init__(self, seed: int) -> None:
@@ -61,12 +61,10 @@ class SeededNoise:
     ) -> Tensor:
         """Return uniform numbers in (0, 1), float64 [n, *shape]."""
         tokens = tokens.cpu()
-        if shape or len(tokens) == 0:
+        if len(tokens) != 1 or shape:
             return self._uniform(purpose, tokens, inner, shape)
-        blocks = torch.unique(tokens // self._BLOCK).tolist()
-        if len(blocks) > 1:
-            return self._uniform(purpose, tokens, inner, shape)
-        return self._block(purpose, inner, blocks[0])[tokens % self._BLOCK]
+        block, within = divmod(int(tokens), self._BLOCK)
+        return self._block(purpose, inner, block)[within : within + 1]
 
     def normal(
         self, purpose: str, tokens: Tensor, inner: int, shape: tuple[int, ...] = ()
@@ -122,7 +120,9 @@ class ReplayedNoise:
         self.given = dict(given)
         self.per_inner = per_inner
 
-    def _read(self, purpose: str, tokens: Tensor, inner: int, shape: tuple[int, ...]) -> Tensor:
+    def _read(
+        self, purpose: str, tokens: Tensor, inner: int, shape: tuple[int, ...] = ()
+    ) -> Tensor:
         if purpose not in self.given:
             raise LimnerError(
                 f"noise for {purpose!r} was not given; given: {', '.join(sorted(self.given))}"

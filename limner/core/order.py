@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -31,6 +32,11 @@ class Step:
     total: int | None
     level: Tensor | None = None
     again: int = 0
+
+    @cached_property
+    def first(self) -> int:
+        """The first token that is drawn."""
+        return int(self.draw[0])
 
     def finishes(self) -> Tensor:
         """Return bool [n]: the tokens that are done after this step."""

@@ -150,7 +150,7 @@ def load_plugin(path: str) -> None:
         LimnerError: the file is missing or cannot be imported.
     """
     file = Path(path)
-    if not file.is_file():
+    if file.suffix != ".py" or not file.is_file():
         raise LimnerError(f"plugin={path!r} is not accepted: plugin must be a Python file")
     name = f"limner_plugin_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
@@ -166,8 +166,18 @@ def load_plugin(path: str) -> None:
 
 
 def load_entry_points() -> None:
-    """Import every installed package that announces itself as a `limner.plugins` entry point."""
+    """Import every installed package that announces itself as a `limner.plugins` entry point.
+
+    Raises:
+        LimnerError: one cannot be imported.
+    """
     from importlib.metadata import entry_points
 
     for point in entry_points(group="limner.plugins"):
-        point.load()
+        try:
+            point.load()
+        except LimnerError:
+            raise
+        except Exception as error:
+            text = f"plugin {point.name!r} ({point.value}) failed: {type(error).__name__}: {error}"
+            raise LimnerError(text) from error

@@ -59,7 +59,7 @@ class Row:
         condition: a batch of one.
         options: how to draw.
         step: number of the next step.
-        held: bool [N], tokens that were given and are never overwritten.
+        held: bool [N], tokens that were given and are never overwritten; None: there are none.
         canvas: what the step inputs are computed from, where the generator has a canvas.
         logprob: float [N], log-probability of each drawn token under the distribution drawn from.
         lead: for a null row, the row it guides.
@@ -79,10 +79,14 @@ class Row:
     slot: int = -1
 
     def __post_init__(self) -> None:
-        if self.held is None:
+        if self.held is None and bool(self.tokens.known.any()):
             self.held = self.tokens.known[0].clone().cpu()
         if self.logprob is None:
             self.logprob = torch.zeros(len(self.tokens.layout))
+
+    def free(self, tokens: Tensor) -> Tensor:
+        """Return those of the tokens [n] that are not held."""
+        return tokens if self.held is None else tokens[~self.held[tokens]]
 
     def null(self, condition: Condition) -> Row:
         """Return a null row that follows this one under another condition."""

@@ -176,5 +176,6 @@ def attention_mask(
     """
     seen = visible(queries, keys) & (keys.since != ABSENT).unsqueeze(-2)
     own = torch.arange(len(queries)) + torch.as_tensor(offset).unsqueeze(-1)
-    own = own.expand(seen.shape[:-1]).unsqueeze(-1)
+    # padding may reach past the keys: it sees the last one
+    own = own.clamp(max=seen.shape[-1] - 1).expand(seen.shape[:-1]).unsqueeze(-1)
     return seen.scatter(-1, own, True)

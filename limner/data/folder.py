@@ -16,6 +16,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from limner.core.errors import DataError, check
+from limner.data.images import to_rgb
 from limner.data.pictures import PictureSet
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
@@ -136,7 +137,7 @@ def _read(file: Path, size: int) -> np.ndarray | str:
         with Image.open(file, formats=_FORMATS) as opened:
             if limit is not None and opened.width * opened.height > limit:
                 raise Image.DecompressionBombError(f"{opened.width} x {opened.height} pixels")
-            picture = _to_rgb(ImageOps.exif_transpose(opened))
+            picture = to_rgb(ImageOps.exif_transpose(opened))
     except Image.DecompressionBombError as error:
         raise DataError(
             f"picture {str(file)!r} is too large to be safe ({error}): make it smaller than "
@@ -147,19 +148,6 @@ def _read(file: Path, size: int) -> np.ndarray | str:
     except _BROKEN as error:
         return str(error) or type(error).__name__
     return np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS))
-
-
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    """Any mode as 8-bit RGB: deep grey is scaled, not clipped, and transparent becomes white."""
-    if picture.mode.startswith("I"):
-        deep = np.asarray(picture).astype(np.float64)
-        picture = Image.fromarray(np.rint(deep.clip(0, 65535) / 257).astype(np.uint8))
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    drawing = picture.convert("RGBA")
-    flat = Image.new("RGB", drawing.size, "white")
-    flat.paste(drawing, mask=drawing.getchannel("A"))
-    return flat
 
 
 def _caption(file: Path) -> str:

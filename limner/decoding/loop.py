@@ -81,6 +81,5 @@ def generate(
 def _reopen(rows: Sequence[Row], steps: Sequence[Step]) -> None:
     """Tokens that are redrawn now are unknown again, but for those held fixed."""
     for row, step in zip(rows, steps, strict=True):
-        assert row.held is not None
-        free = step.draw[~row.held[step.draw]]
-        row.tokens.known[0, free.to(row.tokens.known.device)] = False
+        if step.again:
+            row.tokens.known[0, row.free(step.draw).to(row.tokens.known.device)] = False

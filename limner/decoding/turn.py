@@ -48,7 +48,8 @@ class Turn:
         self._rows = [everyone[i][0] for i in order]
         self._leads = [everyone[i][1] for i in order]
         self._position = torch.tensor(order).argsort()
-        self._slots: list[Slots] | None = None
+        self._slots: list[Slots] = []
+        self._committed = False  # whether the slots left are scratch alone
         self._scales = self._guidance_scales()
 
     def evaluate(self, draft: Tensor | None = None, level: Tensor | None = None) -> Outputs:
@@ -60,10 +61,8 @@ class Turn:
         lead = outputs[:count]
         if not self._null_lead:
             return Outputs(lead, None, self._scales)
-        null = lead
-        if len(self._null_lead) == count:
-            null = outputs[count:]
-        else:
+        null = outputs[count:]
+        if self._null_lead != list(range(count)):
             null = lead.clone()
             null[self._null_lead] = outputs[count:]
         return Outputs(lead, null, self._scales)
@@ -88,18 +87,21 @@ class Turn:
         return events
 
     def _write_row(self, row: Row, step: Step, drawn: Drawn, index: int) -> None:
-        assert row.held is not None and row.logprob is not None
-        free = ~row.held[step.draw]
-        places = step.draw[free]
+        places = row.free(step.draw)
         target = places.to(self.device)
-        source = free.nonzero().squeeze(-1).to(self.device)
-        if drawn.ids is not None and row.tokens.ids is not None:
-            row.tokens.ids[0, target] = drawn.ids[index, source]
-        if drawn.values is not None and row.tokens.values is not None:
-            row.tokens.values[0, target] = drawn.values[index, source].to(row.tokens.values.dtype)
-        if drawn.logprob is not None:
-            row.logprob[places] = drawn.logprob[index, source].cpu().to(row.logprob.dtype)
-        row.tokens.known[0, target] = step.finishes()[free].to(self.device)
+        # where in the step the free places stand
+        source = slice(len(places)) if places is step.draw else ~row.held[step.draw]  # type: ignore[index]
+        tokens = row.tokens
+        if drawn.ids is not None and tokens.ids is not None:
+            tokens.ids[0, target] = drawn.ids[index, : len(step.draw)][source]
+        if drawn.values is not None and tokens.values is not None:
+            values = drawn.values[index, : len(step.draw)][source]
+            tokens.values[0, target] = values.to(tokens.values.dtype)
+        if drawn.logprob is not None and row.logprob is not None:
+            logprob = drawn.logprob[index, : len(step.draw)][source]
+            row.logprob[places] = logprob.to(row.logprob)
+        done = True if step.level is None else step.finishes()[source].to(self.device)
+        tokens.known[0, target] = done
 
     def _paint(self) -> None:
         """Add the drawn segments to the canvases, rows at the same segment together."""
@@ -112,17 +114,17 @@ class Turn:
                     row.canvas = canvas
 
     def _pack(self, draft: Tensor | None, level: Tensor | None) -> Packed:
-        if self._slots is None:
-            slots = [
+        if not self._slots:
+            self._slots = [
                 self.generator.slots(row, self.steps[lead])
                 for row, lead in zip(self._rows, self._leads, strict=True)
             ]
-            self._slots = _scratch(slots)
-        else:
-            slots = self._slots
+        elif not self._committed:
+            self._slots = _scratch(self._slots)
+            self._committed = True
         return Packed(
             stack([row.tokens for row in self._rows]),
-            batch(slots),
+            batch(self._slots),
             [row.condition for row in self._rows],
             self._rows,
             fed=self._fed(),
@@ -148,8 +150,7 @@ class Turn:
     ) -> list[tuple[tuple[Hashable, int], list[Row]]]:
         groups: dict[tuple[Hashable, int], list[Row]] = {}
         for row, lead in zip(rows, leads, strict=True):
-            first = int(self.steps[lead].draw[0])
-            segment = int(row.tokens.layout.segment_of()[first])
+            segment = row.tokens.layout.segment_at(self.steps[lead].first)
             groups.setdefault((row.tokens.layout, segment), []).append(row)
         return list(groups.items())
 

@@ -90,6 +90,23 @@ def top_p(logits: Tensor, turn: Turn) -> Tensor:
     return logits.masked_fill(removed.scatter(-1, index, removed), -torch.inf)
 
 
+def top_p_ascending(logits: Tensor, turn: Turn) -> Tensor:
+    """Remove the least likely tokens whose probabilities sum to at most 1 - p.
+
+    VAR's form. It keeps what `top_p` keeps, except that it drops a token before which the sum is
+    exactly p, and that among equally likely tokens it keeps others.
+    """
+    by_row = [row.options.top_p for row in turn.rows]
+    if all(p == 1.0 for p in by_row):
+        return logits
+    ordered, index = logits.sort(dim=-1)
+    # a row without top-p keeps everything
+    limit = _column([1 - p if p < 1 else -1.0 for p in by_row], logits)
+    removed = ordered.softmax(-1).cumsum(-1) <= limit
+    removed[..., -1] = False
+    return logits.masked_fill(removed.scatter(-1, index, removed), -torch.inf)
+
+
 def min_p(logits: Tensor, turn: Turn) -> Tensor:
     """Keep tokens whose probability is at least a share of the most likely one's."""
     by_row = [row.options.min_p for row in turn.rows]

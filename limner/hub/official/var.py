@@ -1,0 +1,183 @@
+"""VAR's official weights: the transformer, and the quantiser inside its tokenizer.
+
+Facts from models/var.py, models/basic_var.py and models/quant.py of FoundationVision/VAR. The files
+(`var_d16.pth`, ..., `vae_ch160v4096z32.pth`) hold bare state dicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from limner.core.errors import ConfigError
+from limner.core.guidance import Unguided
+from limner.core.registry import MODELS
+from limner.core.row import Options
+from limner.heads.guidance import StepRamp
+from limner.hub.build import fill
+from limner.hub.official.converter import Converter, Shapes
+from limner.hub.official.tables import KeyTable, nested, rename
+from limner.models.var import SCALES_256, SCALES_512, VARConfig
+from limner.tokenizers.quantizers.multiscale import MultiScaleConfig, MultiScaleQuantizer
+
+LICENCE = "MIT (https://huggingface.co/FoundationVision/var)"
+
+
+@dataclass(frozen=True)
+class Squeeze:
+    """Dimensions of size 1 that only the official tensor has.
+
+    Args:
+        dims: of the official tensor, ascending.
+    """
+
+    dims: tuple[int, ...]
+
+    def to_ours(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Leave the dimensions out."""
+        return [tensor.squeeze(self.dims) for tensor in tensors]
+
+    def to_official(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Put the dimensions back."""
+        restored = list(tensors)
+        for dim in self.dims:
+            restored = [tensor.unsqueeze(dim) for tensor in restored]
+        return restored
+
+
+_BLOCK = [
+    rename("attn.mat_qkv.weight", "attention.qkv.weight"),
+    rename("attn.q_bias", "attention.query_bias"),
+    rename("attn.v_bias", "attention.value_bias"),
+    rename("attn.scale_mul_1H11", "attention.log_scale", Squeeze((0, 2, 3))),
+    rename("attn.proj.{parameter}", "attention.out.{parameter}"),
+    rename("ffn.fc1.{parameter}", "mlp.into.{parameter}"),
+    rename("ffn.fc2.{parameter}", "mlp.out.{parameter}"),
+    rename("ada_lin.1.{parameter}", "modulation.linear.{parameter}"),
+    rename("ada_gss", "modulation.offset", Squeeze((0, 1))),
+]
+
+TRANSFORMER_TABLE = KeyTable(
+    [
+        rename("pos_start", "start", Squeeze((0,))),
+        rename("pos_1LC", "places.weight", Squeeze((0,))),
+        rename("lvl_embed.weight", "scales.weight"),
+        rename("class_emb.weight", "condition.table.weight"),
+        rename("word_embed.{parameter}", "words.{parameter}"),
+        rename("shared_ada_lin.1.{parameter}", "shared.linear.{parameter}"),
+        *nested("blocks.{i}", "blocks.{i}", _BLOCK),
+        rename("head_nm.ada_lin.1.{parameter}", "norm.modulation.linear.{parameter}"),
+        rename("head.{parameter}", "output.{parameter}"),
+    ],
+    ignored=["lvl_1L", "attn_bias_for_masking", "blocks.{i}.attn.zero_k_bias"],
+)
+
+QUANTIZER_TABLE = KeyTable(
+    [
+        rename("embedding.weight", "codebook.weight"),
+        # as published: convolutions that the scales share
+        rename("quant_resi.qresi_ls.{i}.{parameter}", "phi.{i}.{parameter}"),
+    ],
+    ignored=["ema_vocab_hit_SV"],
+)
+
+
+def transformer_config(arguments: Mapping[str, Any]) -> VARConfig:
+    """Return our configuration of the arguments of the official `VAR`."""
+    return VARConfig(
+        width=arguments["embed_dim"],
+        depth=arguments["depth"],
+        heads=arguments["num_heads"],
+        codebook_size=arguments["vocab_size"],
+        latent=arguments["z_channels"],
+        classes=arguments["num_classes"],
+        scales=tuple(arguments["patch_nums"]),
+        mlp_ratio=arguments.get("mlp_ratio", 4.0),
+        shared_adaln=arguments.get("shared_aln", False),
+        cosine=arguments.get("attn_l2_norm", True),
+        norm_eps=arguments.get("norm_eps", 1e-6),
+        condition_dropout=arguments.get("cond_drop_rate", 0.1),
+    )
+
+
+def quantizer_config(arguments: Mapping[str, Any]) -> MultiScaleConfig:
+    """Return our configuration of the quantiser of the official `VQVAE`."""
+    return MultiScaleConfig(
+        codebook_size=arguments["vocab_size"],
+        width=arguments["z_channels"],
+        phi_count=arguments["share_quant_resi"],
+        phi_ratio=arguments["quant_resi"],
+    )
+
+
+def quantizer(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> MultiScaleQuantizer:
+    """Return the quantiser of the official `VQVAE`, from its part of the state dict."""
+    module = MultiScaleQuantizer(quantizer_config(arguments))
+    fill(module, QUANTIZER_TABLE.to_ours(state), "the quantiser")
+    return module.eval()
+
+
+def part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with a prefix, without it."""
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in state.items()
+        if name.startswith(prefix)
+    }
+
+
+def sampling_options(arguments: Mapping[str, Any]) -> Options:
+    """Return our options of the arguments of the official `autoregressive_infer_cfg`.
+
+    A top-k or top-p of 0 is off there.
+    """
+    strength = float(arguments.get("cfg", 0.0))
+    return Options(
+        guidance=StepRamp(strength) if strength else Unguided(),
+        top_k=arguments.get("top_k", 0),
+        top_p=arguments.get("top_p", 0.0) or 1.0,
+    )
+
+
+_SCALES = {
+    (len(sides), sum(side**2 for side in sides)): sides for sides in (SCALES_256, SCALES_512)
+}
+
+
+def _infer(shapes: Shapes, given: Mapping[str, Any]) -> dict[str, Any]:
+    codebook_size, width = shapes["head.weight"]
+    scales = _SCALES.get((shapes["lvl_embed.weight"][0], shapes["pos_1LC"][1]))
+    if scales is None and "scales" not in given:
+        raise ConfigError("scales cannot be told from these weights: give scales")
+    scale = shapes.get("blocks.0.attn.scale_mul_1H11")
+    if scale is None and "heads" not in given:
+        raise ConfigError("heads cannot be told from weights without cosine attention: give heads")
+    return {
+        "width": width,
+        "depth": sum(name.endswith("attn.mat_qkv.weight") for name in shapes),
+        "heads": scale[1] if scale else given["heads"],
+        "codebook_size": codebook_size,
+        "latent": shapes["word_embed.weight"][1],
+        "classes": shapes["class_emb.weight"][0] - 1,
+        "scales": scales or given["scales"],
+        "mlp_ratio": shapes["blocks.0.ffn.fc1.weight"][0] / width,
+        "shared_adaln": "shared_ada_lin.1.weight" in shapes,
+        "cosine": scale is not None,
+    }
+
+
+CONVERTERS = (
+    Converter(
+        system="var",
+        registry=MODELS,
+        family="var",
+        marks=("pos_1LC", "lvl_embed.weight", "blocks.0.attn.mat_qkv.weight"),
+        infer=_infer,
+        table=lambda config: TRANSFORMER_TABLE,
+        licence=LICENCE,
+    ),
+)
+(TRANSFORMER,) = CONVERTERS

@@ -1,0 +1,248 @@
+"""VAR: next-scale prediction; a picture is drawn as a pyramid of token maps, one map a step.
+
+Tian et al., "Visual Autoregressive Modeling: Scalable Image Generation via Next-Scale Prediction",
+arXiv:2404.02905; facts from models/var.py and models/basic_var.py of FoundationVision/VAR.
+
+Every step draws all tokens of one scale at once. What the network reads there is not the tokens
+drawn so far but the picture they add up to, pooled to the size of the scale (the tokenizer's
+canvas); the first scale reads the class. A scale sees itself and all coarser ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from limner.conditions import ClassCondition
+from limner.core.errors import check
+from limner.core.generator import Generator, Packed
+from limner.core.head import LossBreakdown
+from limner.core.layout import Layout
+from limner.core.memory import Memory, NoMemory
+from limner.core.noise import Noise
+from limner.core.order import Order, Step
+from limner.core.registry import MODELS
+from limner.core.row import Condition, Options, Row
+from limner.core.slots import Slots, batch, concatenate, up_to
+from limner.core.tokens import Tokens
+from limner.heads.categorical import CategoricalHead
+from limner.heads.stages import min_p, processors, temperature, top_k, top_p_ascending
+from limner.layers.adaln import AdaLNBlock, AdaLNOutput, Modulation, SharedModulation
+from limner.layers.cosine_attention import BiasedAttention, CosineAttention
+from limner.layers.key_value_memory import KeyValueMemory
+from limner.layers.mlp import MLP
+from limner.orders import scales
+
+SCALES_256 = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
+SCALES_512 = (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)
+
+
+@dataclass(frozen=True)
+class VARConfig:
+    """Configuration of VAR.
+
+    Args:
+        width: of the sequence.
+        depth: number of blocks.
+        heads: of each attention.
+        codebook_size: V, number of codes.
+        latent: D, width of the tokenizer's latents.
+        classes: number of classes.
+        scales: sides of the maps, coarse to fine: one number for squares, or (rows, columns).
+        mlp_ratio: hidden width of the MLP by the width.
+        shared_adaln: blocks share the modulation of the class, each with an offset of its own.
+        cosine: attention compares directions; otherwise plain products.
+        norm_eps: of the layer norms.
+        condition_dropout: share of classes replaced by the null class in training.
+        drop_path: share of rows for which the last block's branches are left out in training;
+            it grows linearly from 0 at the first block.
+        gate_gain: factor on the gates' initial weights.
+    """
+
+    width: int = 1024
+    depth: int = 16
+    heads: int = 16
+    codebook_size: int = 4096
+    latent: int = 32
+    classes: int = 1000
+    scales: tuple[int | tuple[int, int], ...] = SCALES_256
+    mlp_ratio: float = 4.0
+    shared_adaln: bool = False
+    cosine: bool = True
+    norm_eps: float = 1e-6
+    condition_dropout: float = 0.1
+    drop_path: float = 0.0
+    gate_gain: float = 1e-3
+
+    def __post_init__(self) -> None:
+        for name in ("width", "depth", "heads", "codebook_size", "latent", "classes", "mlp_ratio"):
+            check(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+        fits = self.width % self.heads == 0
+        check(fits, "width", self.width, f"a multiple of heads ({self.heads})")
+        fits = len(self.scales) > 0 and all(min(size) > 0 for size in self.sizes)
+        check(fits, "scales", self.scales, "one or more positive sizes")
+        for name in ("condition_dropout", "drop_path"):
+            fits = 0 <= getattr(self, name) < 1
+            check(fits, name, getattr(self, name), "at least 0 and below 1")
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Rows and columns of every scale."""
+        return tuple((size, size) if isinstance(size, int) else size for size in self.scales)
+
+    @property
+    def length(self) -> int:
+        """Number of tokens of all scales."""
+        return sum(rows * columns for rows, columns in self.sizes)
+
+
+@MODELS.family("var", VARConfig)
+class VAR(Generator):
+    """The next-scale transformer. Its canvas is a multi-scale quantiser.
+
+    Args:
+        config: see `VARConfig`.
+    """
+
+    config: VARConfig
+    condition: ClassCondition
+    head: CategoricalHead
+    guidance = "ramp"
+
+    def __init__(self, config: VARConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.condition = ClassCondition(config.classes, width)
+        self.start = nn.Parameter(torch.empty(config.sizes[0][0] * config.sizes[0][1], width))
+        self.words = nn.Linear(config.latent, width)
+        self.scales = nn.Embedding(len(config.scales), width)
+        self.places = nn.Embedding(config.length, width)
+        self.shared = Modulation(width) if config.shared_adaln else None
+        blocks = [self._block(layer) for layer in range(config.depth)]
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = AdaLNOutput(width, config.norm_eps)
+        self.output = nn.Linear(width, config.codebook_size)
+        self.head = CategoricalHead((processors, temperature, top_k, top_p_ascending, min_p))
+        self._initialise(blocks)
+
+    def _block(self, layer: int) -> AdaLNBlock:
+        config, width = self.config, self.config.width
+        attention = CosineAttention if config.cosine else BiasedAttention
+        return AdaLNBlock(
+            width,
+            attention(width, config.heads, layer),
+            MLP(width, round(width * config.mlp_ratio), "gelu-tanh"),
+            SharedModulation(width) if config.shared_adaln else Modulation(width),
+            config.norm_eps,
+            config.drop_path * layer / max(1, config.depth - 1),
+        )
+
+    @torch.no_grad()
+    def _initialise(self, blocks: Sequence[AdaLNBlock]) -> None:
+        std = (3 * self.config.width) ** -0.5
+        for module in self.modules():
+            if isinstance(module, (nn.Linear, nn.Embedding)):
+                nn.init.trunc_normal_(module.weight, std=std)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        nn.init.trunc_normal_(self.start, std=std)
+        self.output.weight *= 0.02
+        self.norm.modulation.linear.weight *= 0.5
+        for block in blocks:
+            for last in (block.attention.out, block.mlp.out):
+                last.weight /= (2 * self.config.depth) ** 0.5
+            gates, scales_and_shifts = block.modulation.chunk_weights().split([2, 4])
+            gates *= self.config.gate_gain
+            scales_and_shifts *= 0.5
+
+    def order(self, tokens: Tokens, options: Options, noise: Noise) -> Order:
+        """One scale a step."""
+        sizes = tuple(segment.size[1:] for segment in tokens.layout.segments)
+        check(sizes == self.config.sizes, "scales", sizes, f"the model's {self.config.sizes}")
+        return scales(tokens.layout)
+
+    def null(self, condition: Condition) -> Condition:
+        """The null class."""
+        return self.condition.null(condition)
+
+    def slots(self, row: Row, step: Step) -> Slots:
+        """The places of the scale that is drawn, each of which speaks for itself."""
+        return _scale_slots(row.tokens.layout, step.index)
+
+    def inputs(self, packed: Packed) -> Tensor:
+        """The class on the first scale, the canvas elsewhere; plus scale and place."""
+        assert packed.fed is not None, "VAR reads a canvas: set `canvas` to the tokenizer's"
+        scale, place = packed.coordinates()[..., 0], packed.place
+        start = self.condition.prefix(packed.condition)
+        start = start + self.start[place.clamp(max=len(self.start) - 1)]
+        words = self.words(packed.fed.to(self.words.weight.dtype))
+        content = torch.where((scale == 0).unsqueeze(-1), start, words)
+        return content + self.scales(scale) + self.places(place)
+
+    def forward(self, packed: Packed, memory: Memory) -> Tensor:
+        """Return logits, float [R, M, V]."""
+        x = self.inputs(packed)
+        vector = self.condition.prefix(packed.condition)
+        modulating = vector if self.shared is None else self.shared(vector)
+        reading = memory.read(packed.rows, packed.slots, up_to)
+        for block in self.blocks:
+            x = block(x, reading, modulating)
+        reading.close()
+        logits: Tensor = self.output(self.norm(packed.speaking(x), vector))
+        return logits
+
+    def loss(
+        self, tokens: Tokens, condition: Condition, rng: torch.Generator | None = None
+    ) -> LossBreakdown:
+        """Return the mean cross-entropy of every token given all coarser scales."""
+        if rng is not None:
+            condition = self.condition.drop(condition, self.config.condition_dropout, rng)
+        fed, targets = self.canvas.teach(tokens, rng)
+        slots = batch([teacher_slots(tokens.layout)] * len(tokens))
+        packed = Packed(tokens, slots, [condition], fed=fed)
+        assert targets.ids is not None
+        return self.head.loss(self(packed, NoMemory()), targets.ids, rng, None)
+
+    def memory(self, rows: Sequence[Row]) -> Memory:
+        """Return key/value buffers for all scales; the last one only passes through."""
+        config, weight = self.config, self.output.weight
+        size = (config.depth, config.heads, config.width // config.heads, config.length)
+        return KeyValueMemory(*size, weight.device, weight.dtype)
+
+
+@lru_cache(maxsize=256)
+def _scale_slots(layout: Layout, index: int) -> Slots:
+    """The slots of one scale; nothing reads the last one after it is drawn."""
+    place = scales(layout).steps[index].draw
+    speaks = torch.stack([torch.arange(len(place)), torch.zeros_like(place), place], dim=1)
+    since = torch.full_like(place, index)
+    return Slots.of(place, since, speaks, commit=index < len(scales(layout)) - 1)
+
+
+@lru_cache(maxsize=16)
+def teacher_slots(layout: Layout) -> Slots:
+    """Return the slots of all scales in one pass, as training reads them."""
+    return concatenate([_scale_slots(layout, index) for index in range(len(scales(layout)))])
+
+
+def _register_variants() -> None:
+    sizes = {  # name: depth, counted parameters, gate gain
+        "d16": (16, 310_283_520, 1e-3),
+        "d20": (20, 600_917_136, 1e-3),
+        "d24": (24, 1_033_399_360, 1e-4),
+        "d30": (30, 2_010_020_356, 1e-5),
+        "d36-s": (36, 2_353_893_904, 5e-6),
+    }
+    for name, (depth, published, gain) in sizes.items():
+        config = VARConfig(64 * depth, depth, depth, drop_path=0.1 * depth / 24, gate_gain=gain)
+        if name == "d36-s":
+            config = replace(config, scales=SCALES_512, shared_adaln=True)
+        MODELS.variant(f"var-{name}", "var", config, published)
+
+
+_register_variants()
