@@ -1,0 +1,138 @@
+"""Drawing batch by batch; every batch is saved as soon as it is drawn."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from limner import __version__
+from limner.cli.asking import Picture, columns
+from limner.cli.exit_codes import INTERRUPTED
+from limner.cli.pipelines import Loaded
+from limner.cli.record import Record
+from limner.cli.watch import Watch
+from limner.pipeline import Result
+from limner.show import contact_sheet, save_animation, save_png
+
+SEEN = 96  # smaller pictures are magnified about to this width on pages and in animations
+
+Draw = Callable[..., Result]
+"""Called with `classes`, `prompts`, `seed`, `count` and `hooks`; knows all other settings."""
+
+
+def draw_all(
+    loaded: Loaded,
+    pictures: Sequence[Picture],
+    draw: Draw,
+    arguments: argparse.Namespace,
+    prefix: str = "",
+    edited: dict[str, Any] | None = None,
+) -> int:
+    """Draw and save pictures, then a page and an animation of them where they are asked for.
+
+    Args:
+        prefix: of the files' names.
+        edited: see `Record`.
+
+    Returns:
+        The exit code; INTERRUPTED if Ctrl-C ended it, in which case finished pictures are kept.
+    """
+    for picture in pictures:
+        if picture.label is not None:
+            loaded.pipeline.class_number(picture.label)  # no late surprise by a wrong name
+    output = Path(arguments.output)
+    drawn: dict[Path, Image.Image] = {}
+    watch = Watch(loaded.pipeline, len(pictures), arguments.preview, arguments.animation)
+    code = 0
+    try:
+        with watch:
+            for batch in _batches(pictures, arguments.batch):
+                result = draw_batch(draw, batch, watch)
+                for index, image in enumerate(result.images):
+                    record = make_record(loaded, result, batch, index, edited)
+                    path = output / f"{prefix}{name_of(record)}.png"
+                    save_png(image, path, record.as_json())
+                    drawn[path] = image
+        extra = list(_save_pages(watch, drawn, arguments))
+    except KeyboardInterrupt:
+        code, extra = INTERRUPTED, []
+        where = f" in {output}" if drawn else ""
+        print(
+            f"limner: interrupted: kept {len(drawn)} of {len(pictures)} pictures{where}",
+            file=sys.stderr,
+        )
+    for path in [*drawn, *extra]:
+        print(path)
+    return code
+
+
+def draw_batch(draw: Draw, batch: Sequence[Picture], watch: Watch) -> Result:
+    """Draw the pictures of one batch together."""
+    labels = None if batch[0].label is None else [picture.label for picture in batch]
+    prompts = None if batch[0].prompt is None else [picture.prompt for picture in batch]
+    return draw(
+        classes=labels,
+        prompts=prompts,
+        seed=[picture.seed for picture in batch],
+        count=len(batch) if labels is None and prompts is None else None,
+        hooks=(watch,),
+    )
+
+
+def make_record(
+    loaded: Loaded,
+    result: Result,
+    batch: Sequence[Picture],
+    index: int,
+    edited: dict[str, Any] | None = None,
+) -> Record:
+    """Return what the file of picture `index` of a batch says of it."""
+    return Record(
+        limner=__version__,
+        pipeline=loaded.source,
+        weights=loaded.weights,
+        dtype=loaded.dtype,
+        device=loaded.device,
+        settings=result.settings[index],
+        batch=tuple(batch),
+        index=index,
+        text_encoder=loaded.text_encoder,
+        edited=edited,
+    )
+
+
+def name_of(record: Record) -> str:
+    """Return a file's name without its ending: class or prompt, then the seed."""
+    settings = record.settings
+    asked = [settings.get(part) for part in ("class", "prompt")]
+    text = next((str(part) for part in asked if part is not None), "picture")
+    word = re.sub(r"\W+", "-", text.casefold()).strip("-")[:40] or "picture"
+    return f"{word}-{settings['seed']}"
+
+
+def _batches(pictures: Sequence[Picture], size: int) -> Iterator[tuple[Picture, ...]]:
+    for begin in range(0, len(pictures), size):
+        yield tuple(pictures[begin : begin + size])
+
+
+def _save_pages(
+    watch: Watch, drawn: dict[Path, Image.Image], arguments: argparse.Namespace
+) -> Iterator[Path]:
+    """Write grid.png and drawing.gif where they are asked for, and yield their paths."""
+    images, across = list(drawn.values()), columns(arguments)
+    zoom = max(1, SEEN // images[0].width)
+    if arguments.grid:
+        path = Path(arguments.output) / "grid.png"
+        save_png(contact_sheet(images, across, [file.stem for file in drawn], zoom=zoom), path)
+        yield path
+    if arguments.animation:
+        path = Path(arguments.output) / "drawing.gif"
+        frames = [contact_sheet(frame, across, zoom=zoom) for frame in watch.film(images)]
+        save_animation(frames, path)
+        yield path

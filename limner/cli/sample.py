@@ -1,0 +1,57 @@
+"""`limner sample`: pictures from a trained pipeline, or one picture drawn again from its file."""
+
+from __future__ import annotations
+
+import argparse
+
+from limner.cli.asking import (
+    add_asking,
+    add_output,
+    forbid_asking,
+    pictures_asked,
+    settings_given,
+)
+from limner.cli.parser import UsageError, Verbs, picture_size
+
+
+def add(verbs: Verbs) -> None:
+    """Add the verb."""
+    parser = verbs.add_parser(
+        "sample",
+        help="draw pictures",
+        description="Draw pictures. Every file carries its settings: `limner sample --from "
+        "picture.png` draws it again, bit for bit.",
+    )
+    parser.add_argument(
+        "pipeline", nargs="?", metavar="PIPELINE", help="folder, or user/name on the hub"
+    )
+    parser.add_argument("--from", dest="source", metavar="PNG", help="draw this picture again")
+    parser.add_argument(
+        "--pipeline", dest="moved", metavar="PIPELINE", help="where it is now, for --from"
+    )
+    add_asking(parser)
+    parser.add_argument("--size", type=picture_size, metavar="HxW", help="in pixels")
+    add_output(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Draw."""
+    where = arguments.pipeline or arguments.moved
+    if arguments.source is not None:
+        forbid_asking(arguments, "--from draws a picture with its own settings")
+
+        from limner.cli.redraw import redraw
+
+        return redraw(arguments.source, where, arguments)
+    if where is None:
+        raise UsageError("PIPELINE is missing: give its folder, or a picture by --from")
+    pictures, settings = pictures_asked(arguments), settings_given(arguments)
+
+    from limner.cli.drawing import draw_all
+    from limner.cli.pipelines import load
+
+    loaded = load(where, arguments.device, arguments.dtype, arguments.text_encoder)
+    return draw_all(
+        loaded, pictures, lambda **batch: loaded.pipeline(**batch, **settings), arguments
+    )
