@@ -32,7 +32,7 @@ class TextCondition(nn.Module):
         self.into = nn.Linear(features, width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
         self.unconditional: Tensor
-        self.register_buffer("unconditional", torch.randn(length, features) / features**0.5)
+        self.register_buffer("unconditional", torch.randn(length, features).mul_(features**-0.5))
 
     def ask(self, request: Request) -> Condition:
         """Return the prompts' features; learned ones where no prompt is given.

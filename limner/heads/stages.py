@@ -47,13 +47,14 @@ def processors(logits: Tensor, turn: Turn) -> Tensor:
 
 
 def temperature(logits: Tensor, turn: Turn) -> Tensor:
-    """Divide by each row's temperature; 0 keeps the largest entry alone."""
+    """Divide by each row's temperature; 0 keeps one largest entry alone."""
     by_row = [row.options.temperature for row in turn.rows]
     if all(t == 1.0 for t in by_row):
         return logits
     scale = _column([t or 1.0 for t in by_row], logits)
     greedy = _column([float(t == 0) for t in by_row], logits) > 0
-    largest = logits == logits.amax(-1, keepdim=True)
+    codes = torch.arange(logits.shape[-1], device=logits.device)
+    largest = codes == logits.argmax(-1, keepdim=True)
     return (logits / scale).masked_fill(greedy & ~largest, -torch.inf)
 
 

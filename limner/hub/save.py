@@ -62,7 +62,10 @@ def write_part(module: nn.Module, tensors: Mapping[str, Tensor], directory: str 
     with written_whole(directory) as temporary:
         text = json.dumps(header, indent=2, ensure_ascii=False) + "\n"
         (temporary / CONFIG).write_text(text, encoding="utf-8")
-        save_file(_stored(module, tensors), temporary / WEIGHTS, metadata={"format": "pt"})
+        try:
+            save_file(_stored(module, tensors), temporary / WEIGHTS, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise CheckpointError(f"{directory} cannot be written: {error}") from None
         # safetensors makes files that only their owner can read
         shutil.copymode(temporary / CONFIG, temporary / WEIGHTS)
 

@@ -49,7 +49,7 @@ class SharedModulation(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.offset = nn.Parameter(torch.randn(CHUNKS, width) / width**0.5)
+        self.offset = nn.Parameter(torch.randn(CHUNKS, width).mul_(width**-0.5))
 
     def forward(self, shared: Tensor) -> Tensor:
         """Map float [R, 1, 6, width] to the same shape."""
