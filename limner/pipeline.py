@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -230,12 +231,15 @@ class Pipeline:
         Raises:
             ConfigError: no such class; names the nearest.
         """
-        if isinstance(name, int) or name.isdigit():
+        if not isinstance(name, str):
+            return operator.index(name)
+        for fold in (str, str.casefold):  # classes may differ in case alone
+            known = [fold(each) for each in self.classes]
+            if fold(name) in known:
+                return known.index(fold(name))
+        if name.isdecimal():
             return int(name)
-        folded = [known.casefold() for known in self.classes]
-        if name.casefold() not in folded:
-            raise unknown("class", name, self.classes)
-        return folded.index(name.casefold())
+        raise unknown("class", name, self.classes)
 
     def _ask(
         self,
@@ -246,9 +250,10 @@ class Pipeline:
     ) -> Asked:
         """Check everything and make the rows; nothing is drawn yet."""
         count = _count(classes, prompts, settings.count)
+        settings.check_seeds(count)
         labels = None if classes is None else [self.class_number(name) for name in classes]
-        if labels is not None and len(labels) < count:
-            labels = labels * count
+        if labels is not None:
+            labels *= count // len(labels)
         texts = None if prompts is None else list(prompts) * (count // len(prompts))
         request = Request(count, labels, texts, self.text_encoder)
         condition = self.generator.condition.ask(request)
@@ -272,7 +277,8 @@ class Pipeline:
     def _class_name(self, labels: Sequence[int] | None, index: int) -> int | str | None:
         if labels is None:
             return None
-        return self.classes[labels[index]] if self.classes else labels[index]
+        label = labels[index]
+        return self.classes[label] if label < len(self.classes) else label
 
     def _blank(self, layout: Any) -> Tokens:
         dtype = next(self.generator.parameters()).dtype
@@ -334,6 +340,18 @@ class Settings:
     size: tuple[int, int] | None = None
     processors: tuple[Any, ...] = ()
 
+    def __post_init__(self) -> None:
+        fits = isinstance(self.guidance, (int, float)) or hasattr(self.guidance, "active")
+        check(fits, "guidance", self.guidance, "a number or a schedule")
+        pair = isinstance(self.size, (tuple, list)) and len(self.size) == 2
+        check(self.size is None or pair, "size", self.size, "height and width in pixels")
+
+    def check_seeds(self, count: int) -> None:
+        """Raise ConfigError unless there is a seed for each of so many pictures."""
+        if not isinstance(self.seed, int):
+            accepted = f"a whole number, or {count} of them: one for each picture"
+            check(len(self.seed) == count, "seed", list(self.seed), accepted)
+
     def options(self, published: str) -> Options:
         """Return the rows' options; a plain number becomes the published schedule."""
         guidance = self.guidance
@@ -378,13 +396,8 @@ class Settings:
 
 def check_mask(mask: Tensor, size: tuple[int, int]) -> None:
     """Raise ConfigError unless the mask is of this size, and neither empty nor full."""
-    shape = tuple(mask.shape[-2:])
-    check(
-        shape == size,
-        "mask",
-        f"{shape[0]}x{shape[1]}",
-        f"of the picture's size, {size[0]}x{size[1]}",
-    )
+    shape = "x".join(map(str, mask.shape))
+    check(tuple(mask.shape) == size, "mask", shape, f"of the picture's size, {size[0]}x{size[1]}")
     if not bool(mask.any()):
         raise ConfigError("mask is empty (all black): white marks what is drawn anew")
     if bool(mask.all()):
@@ -413,11 +426,14 @@ def _checked(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _count(classes: Sequence[Any] | None, prompts: Sequence[str] | None, count: int | None) -> int:
-    asked = {len(each) for each in (classes, prompts) if each is not None}
-    if len(asked) > 1:
+    lengths = set()
+    for field, each in (("classes", classes), ("prompts", prompts)):
+        if each is not None:
+            check(not isinstance(each, str) and len(each) > 0, field, each, "a list of one or more")
+            lengths.add(len(each))
+    if len(lengths) > 1:
         raise ConfigError("classes and prompts must be as many: one of each for every picture")
-    base = asked.pop() if asked else 1
-    check(base > 0, "classes", [], "at least one")
+    base = lengths.pop() if lengths else 1
     check(count is None or count > 0, "count", count, "1 or more")
     return base * (count or 1)
 
@@ -452,7 +468,10 @@ def read_index(directory: Path) -> dict[str, Any]:
     if index.get("limner") != FORMAT:
         found = index.get("limner")
         raise CheckpointError(f"{directory / INDEX} is of format {found!r}: known: {FORMAT}")
-    for field in ("classes", "size"):
-        if not isinstance(index.get(field), list):
+    for field, kind in (("classes", str), ("size", int)):
+        values = index.get(field)
+        if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
             raise CheckpointError(f"{directory / INDEX} is broken: {field} must be a list")
+    if len(index["size"]) != 2:
+        raise CheckpointError(f"{directory / INDEX} is broken: size must be height and width")
     return index

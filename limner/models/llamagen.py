@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from limner.conditions import ClassCondition, TextCondition
+from limner.conditions import CaptionCondition, ClassCondition, TextCondition
 from limner.core.errors import check
 from limner.core.generator import Generator, Packed
 from limner.core.head import LossBreakdown
@@ -47,10 +47,11 @@ class LlamaGenConfig:
         depth: number of blocks.
         heads: of each attention.
         codebook_size: V, number of codes.
-        condition: "class" or "text".
+        condition: "class"; "text", features of a frozen text encoder; or "caption", a small text
+            encoder that is trained with the generator (limner's own, needs no weights).
         classes: number of classes, for the class condition.
-        text_length: places of the text prefix, for the text condition.
-        text_width: of the text features.
+        text_length: places of the prefix, for both conditions on text.
+        text_width: of the text features, for the text condition.
         rotary_base: of the 2-D rotary positions.
         norm_eps: of the RMS norms.
         multiple_of: the MLP's hidden width is rounded up to a multiple of it.
@@ -62,7 +63,7 @@ class LlamaGenConfig:
     depth: int = 12
     heads: int = 12
     codebook_size: int = 16384
-    condition: Literal["class", "text"] = "class"
+    condition: Literal["class", "text", "caption"] = "class"
     classes: int = 1000
     text_length: int = 120
     text_width: int = 2048
@@ -73,11 +74,16 @@ class LlamaGenConfig:
     condition_dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("width", "depth", "heads", "codebook_size", "classes", "text_length"):
+        positive = ("width", "depth", "heads", "codebook_size", "classes")
+        for name in (*positive, "text_length", "text_width", "multiple_of"):
             check(getattr(self, name) > 0, name, getattr(self, name), "1 or more")
         fits = self.width % (4 * self.heads) == 0
         check(fits, "width", self.width, f"a multiple of 4 x heads ({4 * self.heads})")
+        known = ("class", "text", "caption")
+        check(self.condition in known, "condition", self.condition, f"one of {', '.join(known)}")
         check(0 <= self.dropout < 1, "dropout", self.dropout, "at least 0 and below 1")
+        share = self.condition_dropout
+        check(0 <= share <= 1, "condition_dropout", share, "from 0 to 1")
 
     @property
     def hidden(self) -> int:
@@ -103,6 +109,17 @@ class LlamaBlock(nn.Module):
         return out
 
 
+Prefix = ClassCondition | TextCondition | CaptionCondition
+
+
+def _condition(config: LlamaGenConfig) -> Prefix:
+    if config.condition == "class":
+        return ClassCondition(config.classes, config.width)
+    if config.condition == "text":
+        return TextCondition(config.text_length, config.text_width, config.width)
+    return CaptionCondition(config.text_length, config.width, config.heads)
+
+
 @MODELS.family("llamagen", LlamaGenConfig)
 class LlamaGen(Generator):
     """The Llama decoder with a prefix of conditions.
@@ -112,15 +129,12 @@ class LlamaGen(Generator):
     """
 
     config: LlamaGenConfig
+    condition: Prefix
 
     def __init__(self, config: LlamaGenConfig) -> None:
         super().__init__()
         self.config = config
-        self.condition: ClassCondition | TextCondition
-        if config.condition == "class":
-            self.condition = ClassCondition(config.classes, config.width)
-        else:
-            self.condition = TextCondition(config.text_length, config.text_width, config.width)
+        self.condition = _condition(config)
         self.tokens = nn.Embedding(config.codebook_size, config.width)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(LlamaBlock(config, layer) for layer in range(config.depth))
@@ -156,14 +170,13 @@ class LlamaGen(Generator):
 
     def inputs(self, packed: Packed) -> Tensor:
         """The condition's vectors on prefix slots, the tokens' embeddings elsewhere."""
-        prefix_slot = packed.slots.place < 0
-        if not bool(prefix_slot.any()):
-            return self.tokens(packed.ids()[..., 0])
+        embedded: Tensor = self.tokens(packed.ids()[..., 0])
+        if not bool((packed.slots.place < 0).any()):
+            return embedded
         prefix = self.condition.prefix(packed.condition)
-        if bool(prefix_slot.all()):
-            return prefix
-        length = prefix.shape[1]
-        return torch.cat([prefix, self.tokens(packed.ids()[:, length:, 0])], dim=1)
+        entry = (packed.place + prefix.shape[1]).clamp(0, prefix.shape[1] - 1).unsqueeze(-1)
+        given = prefix.gather(1, entry.expand(-1, -1, prefix.shape[2]))
+        return torch.where(packed.place.unsqueeze(-1) < 0, given, embedded)
 
     def forward(self, packed: Packed, memory: Memory) -> Tensor:
         """Return logits, float [R, M, V]."""
@@ -250,7 +263,8 @@ def _register_variants() -> None:
         config = LlamaGenConfig(width, depth, heads)
         MODELS.variant(f"llamagen-{name}", "llamagen", config, published)
     xl = LlamaGenConfig(1280, 36, 20, condition="text")
-    MODELS.variant("llamagen-t2i-xl", "llamagen", xl, "775M")
+    # the README gives 775M for both XL models, which is the count of the class-conditional one
+    MODELS.variant("llamagen-t2i-xl", "llamagen", xl)
 
 
 _register_variants()

@@ -42,12 +42,14 @@ def random_partition(permutation: Tensor, steps: int, count: int | None = None) 
     """Return the order that draws a permutation from its end, cut by the cosine schedule.
 
     Args:
-        permutation: int64 [n], the tokens to draw; the last ones come first.
+        permutation: int64 [n], the tokens to draw; the last ones come first; empty for an order
+            without steps.
         steps: number of steps.
         count: N, length of the layout; tokens outside the permutation are given. None: n.
     """
     total = len(permutation)
-    bounds = [total, *cosine_counts(total, steps)[:-1], 0]
+    counts = cosine_counts(total, steps) if total else []
+    bounds = [total, *counts[:-1], 0]
     step = torch.full((count or total,), -1)
     for index, (high, low) in enumerate(itertools.pairwise(bounds)):
         step[permutation[low:high]] = index

@@ -1,0 +1,1 @@
+"""Evaluation: how good pictures are, and whether they were learned or copied."""

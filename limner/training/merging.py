@@ -1,0 +1,23 @@
+"""Nested values laid over each other: recipes over what they extend, overrides over recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# Fields of which one replaces the other, so that giving one never asks for the other's removal.
+ALTERNATIVES = ({"steps", "seconds"}, {"family", "variant"})
+
+
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with `changes` laid over it; mappings are merged, all else is replaced."""
+    merged = dict(base)
+    for names in ALTERNATIVES:
+        if any(changes.get(name) is not None for name in names):
+            merged = {name: value for name, value in merged.items() if name not in names}
+    for name, value in changes.items():
+        inner = merged.get(name)
+        if isinstance(inner, Mapping) and isinstance(value, Mapping):
+            value = merge(inner, value)
+        merged[name] = value
+    return merged

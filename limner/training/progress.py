@@ -1,0 +1,163 @@
+"""What a run says while it trains: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Protocol, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+from rich.progress import Progress as RichBar
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a run is.
+
+    Args:
+        step: steps done.
+        share: of the budget used, from 0 to 1.
+        seconds: since the first step.
+        lr: learning rate now.
+        loss: mean over the latest steps; None: none was done.
+        held_out: held-out loss if it was measured just now.
+    """
+
+    step: int
+    share: float
+    seconds: float
+    lr: float
+    loss: float | None
+    held_out: float | None = None
+
+    @property
+    def rate(self) -> float:
+        """Steps a second, so far."""
+        return self.step / max(self.seconds, 1e-9)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds still to go, at this rate."""
+        return self.seconds * (1 - self.share) / max(self.share, 1e-9)
+
+
+class Progress(Protocol):
+    """Is told what happens in a run."""
+
+    def say(self, text: str) -> None:
+        """Something worth a line happened."""
+        ...
+
+    def update(self, moment: Moment) -> None:
+        """Some steps were done, or the held-out loss was measured."""
+        ...
+
+    def close(self) -> None:
+        """The run is over."""
+        ...
+
+
+class Silent:
+    """Says nothing."""
+
+    def say(self, text: str) -> None:
+        """Do nothing."""
+
+    def update(self, moment: Moment) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Lines:
+    """One line for each measurement: for logs and pipes.
+
+    Args:
+        stream: that is written to; None: standard error.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stderr
+
+    def say(self, text: str) -> None:
+        """Write a line."""
+        print(text, file=self.stream, flush=True)
+
+    def update(self, moment: Moment) -> None:
+        """Write a line if the held-out loss is new."""
+        if moment.held_out is None:
+            return
+        self.say(
+            f"step {moment.step}  {moment.share:4.0%}  {moment.rate:.1f} steps/s  "
+            f"{clock(moment.remaining)} left  loss {number(moment.loss)}  "
+            f"held-out {number(moment.held_out)}"
+        )
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Bar:
+    """A bar that is redrawn in place.
+
+    Args:
+        console: a terminal.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._bar = RichBar(
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("step {task.fields[step]}  {task.fields[rate]:.1f}/s"),
+            TextColumn("{task.fields[remaining]} left"),
+            TextColumn(
+                "loss [cyan]{task.fields[loss]}[/]  held-out [green]{task.fields[held_out]}"
+            ),
+            console=console,
+        )
+        self._task = self._bar.add_task(
+            "", total=1.0, step=0, rate=0.0, remaining="-", loss="-", held_out="-", visible=False
+        )
+        self._bar.start()
+
+    def say(self, text: str) -> None:
+        """Write a line above the bar."""
+        self._bar.console.print(text, highlight=False, markup=False)
+
+    def update(self, moment: Moment) -> None:
+        """Redraw the bar."""
+        if moment.held_out is not None:
+            self._bar.update(self._task, held_out=number(moment.held_out))
+        self._bar.update(
+            self._task,
+            completed=min(1.0, moment.share),
+            visible=True,
+            step=moment.step,
+            rate=moment.rate,
+            remaining=clock(moment.remaining),
+            loss=number(moment.loss),
+        )
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.stop()
+
+
+def choose_progress() -> Progress:
+    """Return a bar if standard error is a terminal, plain lines otherwise."""
+    console = Console(stderr=True)
+    return Bar(console) if console.is_terminal else Lines()
+
+
+def number(value: float | None) -> str:
+    """Return a loss as it is shown."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def clock(seconds: float) -> str:
+    """Return seconds as 1:02:03 or 2:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

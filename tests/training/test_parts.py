@@ -1,0 +1,119 @@
+"""Optimizer, learning rate, averaged weights, batches, and how parts are built."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from limner.core.errors import ConfigError
+from limner.core.registry import MODELS
+from limner.hub.save import save_part
+from limner.training.ema import Ema
+from limner.training.examples import endless_batches, prepare
+from limner.training.optimizer import build_optimizer, learning_rate
+from limner.training.parts import build_part
+from limner.training.recipe import Budget, OptimizerRecipe, PartRecipe, Recipe
+from limner.training.seeds import seeded
+
+CONFIG = {"width": 16, "depth": 1, "heads": 2, "multiple_of": 8, "codebook_size": 4}
+
+
+def test_only_matrices_are_decayed() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Embedding(5, 6))
+    decayed, free = build_optimizer(model, OptimizerRecipe(weight_decay=0.3)).param_groups
+    assert [p.dim() for p in decayed["params"]] == [2, 2]
+    assert [p.dim() for p in free["params"]] == [1, 1, 1]
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.3, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "middle", "end"),
+    [("constant", 1, 1), ("cosine", 0.55, 0.1), ("linear", 0.55, 0.1)],
+)
+def test_the_rate_rises_and_falls(schedule: str, middle: float, end: float) -> None:
+    recipe = OptimizerRecipe(lr=1.0, warmup=0.2, schedule=schedule, final=0.1)  # type: ignore[arg-type]
+    rates = [learning_rate(recipe, share) for share in (0.0, 0.1, 0.2, 0.6, 1.0, 1.3)]
+    assert rates == pytest.approx([0.0, 0.5, 1.0, middle, end, end])
+
+
+def test_a_budget_is_counted_in_one_unit() -> None:
+    assert Budget(steps=10).share(5, seconds=1e9) == 0.5
+    assert Budget(seconds=10).share(10**9, seconds=5) == 0.5
+
+
+def test_averaged_weights_are_put_in_and_taken_out() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    ema = Ema(model, decay=0.5)
+    expected = 0.0
+    for n in range(1, 20):
+        nn.init.constant_(model.weight, float(n))
+        ema.update()
+        keep = min(0.5, (1 + n) / (10 + n))
+        expected = keep * expected + (1 - keep) * n
+    with pytest.raises(RuntimeError, match="inside"), ema.applied():
+        assert model.weight.item() == pytest.approx(expected)
+        raise RuntimeError("inside")
+    assert model.weight.item() == 19.0
+
+
+def test_every_example_comes_once_an_epoch() -> None:
+    batches = endless_batches(10, 4, seeded(0, "batches"))
+    drawn = torch.cat(list(itertools.islice(batches, 5)))
+    assert sorted(drawn[:10].tolist()) == sorted(drawn[10:].tolist()) == list(range(10))
+    assert drawn[:10].tolist() != drawn[10:].tolist()
+    large = next(endless_batches(3, 8, seeded(0, "batches")))
+    assert len(large) == 8 and set(large.tolist()) == {0, 1, 2}
+
+
+def test_purposes_have_generators_of_their_own() -> None:
+    def draw(seed: int, purpose: str) -> int:
+        return int(torch.randint(2**40, (1,), generator=seeded(seed, purpose)))
+
+    assert draw(0, "a") == draw(0, "a")
+    assert len({draw(0, "a"), draw(0, "b"), draw(1, "a")}) == 3
+
+
+def test_facts_fill_what_is_left_open() -> None:
+    part = PartRecipe(family="llamagen", config=CONFIG)
+    built = build_part(MODELS, part, {"classes": 3, "codebook_size": 99, "scales": [[1, 1]]})
+    assert (built.config.classes, built.config.codebook_size) == (3, 4)
+
+
+def test_weights_bring_their_configuration(tmp_path: object) -> None:
+    folder = f"{tmp_path}/pipeline/model"
+    trained = build_part(MODELS, PartRecipe(family="llamagen", config={**CONFIG, "classes": 3}), {})
+    nn.init.normal_(trained.output.weight)
+    save_part(trained, folder)
+    again = build_part(
+        MODELS,
+        PartRecipe(variant="llamagen-b", weights=f"{tmp_path}/pipeline", config={"dropout": 0.3}),
+        {"classes": 8},
+    )
+    assert (again.config.classes, again.config.width, again.config.dropout) == (3, 16, 0.3)
+    assert torch.equal(again.output.weight, trained.output.weight)
+    with pytest.raises(ConfigError, match="weights of the family 'var', not of 'llamagen'"):
+        build_part(MODELS, PartRecipe(family="var", weights=folder), {})
+
+
+def test_nested_fields_are_changed_one_by_one() -> None:
+    stack = {"width": 32, "depth": 1, "heads": 2}
+    config = {"encoder": stack, "decoder": stack, "head": {"width": 16, "depth": 1}}
+    part = PartRecipe(variant="mar-base", config=config | {"tokens": 4})
+    built = build_part(MODELS, part, {})
+    published = MODELS.get_variant("mar-base").config
+    assert built.config.head.width == 16
+    assert built.config.head.chain == published.head.chain
+    assert built.config.encoder.ratio == published.encoder.ratio
+
+
+def test_a_tokenizer_without_a_fit_needs_weights(small: Callable[..., Recipe]) -> None:
+    config = {"convolution": {"channels": 32, "multipliers": [1], "blocks": 1}, "latent": 8}
+    recipe = replace(small(), tokenizer=PartRecipe(family="llamagen-vq", config=config))
+    with pytest.raises(ConfigError, match=r"set tokenizer\.weights"):
+        prepare(recipe, torch.device("cpu"))
