@@ -28,6 +28,8 @@ class CaptionCondition(nn.Module):
         limit: longest caption, in UTF-8 bytes; longer ones are cut.
     """
 
+    by = "prompt"
+
     def __init__(
         self, length: int, width: int, heads: int, depth: int = 2, limit: int = 64
     ) -> None:

@@ -26,6 +26,8 @@ class TextCondition(nn.Module):
     Source: `CaptionEmbedder` in autoregressive/models/gpt.py of FoundationVision/LlamaGen.
     """
 
+    by = "prompt"
+
     def __init__(self, length: int, features: int, width: int) -> None:
         super().__init__()
         self.length = length

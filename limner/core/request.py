@@ -37,7 +37,13 @@ class Request:
 
 
 class Conditioner(Protocol):
-    """What a generator makes of a request."""
+    """What a generator makes of a request.
+
+    Attributes:
+        by: what pictures are asked by, "class" or "prompt".
+    """
+
+    by: str
 
     def ask(self, request: Request) -> Condition:
         """Return the condition of all B pictures.

@@ -149,6 +149,24 @@ class LlamaGen(Generator):
                 nn.init.normal_(module.weight, std=0.02)
         nn.init.zeros_(self.output.weight)
 
+    @torch.no_grad()
+    def start_from_codes(self, vectors: Tensor, rng: torch.Generator) -> None:
+        """Let codes that look alike begin with embeddings and outputs that are alike.
+
+        Both are random projections of what the tokenizer knows of its codes; a fresh model then
+        learns from the first step on what one code's neighbours are. Not part of the paper.
+
+        Args:
+            vectors: float [V, D], one for each code.
+            rng: on the CPU.
+        """
+        spread = vectors.float().cpu()
+        spread = (spread - spread.mean(0)) / spread.std(0).clamp(min=1e-6)
+        projection = torch.randn(spread.shape[1], self.config.width, generator=rng)
+        projected = spread @ projection / spread.shape[1] ** 0.5
+        self.tokens.weight.copy_(0.3 * projected)
+        self.output.weight.copy_(0.05 * projected)
+
     def order(self, tokens: Tokens, options: Options, noise: Noise) -> Order:
         """Raster: one token a step."""
         return raster(tokens.layout)

@@ -276,10 +276,10 @@ def _chosen(slots: Slots, index: Tensor, present: Tensor) -> Slots:
 
 
 def _register_variants() -> None:
-    sizes = {  # name: width, depth, heads of both stacks, width and depth of the denoiser, count
-        "base": (768, 12, 12, 1024, 6, "208M"),
-        "large": (1024, 16, 16, 1280, 8, "479M"),
-        "huge": (1280, 20, 16, 1536, 12, "943M"),
+    sizes = {  # name: width, depth and heads of both stacks; width, depth of the denoiser; count
+        "base": (768, 12, 12, 1024, 6, "207.92M"),
+        "large": (1024, 16, 16, 1280, 8, "478.33M"),
+        "huge": (1280, 20, 16, 1536, 12, "942.40M"),
     }
     for name, (width, depth, heads, denoiser, blocks, published) in sizes.items():
         stack, head = StackConfig(width, depth, heads), DiffusionConfig(denoiser, blocks)

@@ -69,12 +69,12 @@ class Tokenised:
         """Return the examples under the conditions that a generator makes of them.
 
         Args:
-            conditioner: the generator's.
-            encoder: reads the captions; None: the labels are what is asked for.
+            conditioner: the generator's; it takes the labels or the captions.
+            encoder: reads the captions, for generators on text features.
         """
         parts = []
         for index in torch.arange(len(self.labels)).split(CHUNK):
-            if encoder is None:
+            if conditioner.by == "class":
                 request = Request(len(index), labels=self.labels[index].tolist())
             else:
                 captions = [self.captions[i] for i in index.tolist()]

@@ -15,7 +15,7 @@ from limner.pipeline import Pipeline
 from limner.training.examples import Examples, prepare
 from limner.training.learner import Learner
 from limner.training.measure import baselines, held_out_loss, shuffled_condition
-from limner.training.parts import build_part
+from limner.training.parts import build_part, start_from_codes
 from limner.training.progress import Moment, Progress, choose_progress
 from limner.training.recipe import Recipe
 from limner.training.run import Run, RunFolder
@@ -50,6 +50,8 @@ def _train(recipe: Recipe, folder: RunFolder, progress: Progress) -> Run:
     device = choose_device(recipe.device)
     data = prepare(recipe, device)
     generator: Generator = build_part(MODELS, recipe.model, data.facts()).to(device)
+    if recipe.start_from_codes and recipe.model.weights is None:
+        start_from_codes(generator, data.tokenizer, seeded(recipe.seed, "codes"))
     size = (recipe.data.size, recipe.data.size)
     encoder = None if recipe.text_encoder is None else T5TextEncoder(recipe.text_encoder)
     pipeline = Pipeline(data.tokenizer, generator, data.classes, size, encoder)

@@ -6,9 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from limner.core.config import from_dict, to_dict
-from limner.core.errors import check
+from limner.core.errors import ConfigError, check
+from limner.core.generator import Generator
 from limner.core.registry import Family, Registry
+from limner.core.tokenizer import Tokenizer
 from limner.hub.build import fill
 from limner.hub.remote import resolve
 from limner.hub.save import WEIGHTS, read_header, read_tensors
@@ -64,3 +68,17 @@ def _trained(registry: Registry, part: PartRecipe, weights: str) -> Any:
 
 def _configured(family: Family, values: Mapping[str, Any], kind: str) -> Any:
     return family.build(from_dict(family.config, values, f"{kind}.config"))
+
+
+def start_from_codes(generator: Generator, tokenizer: Tokenizer, rng: torch.Generator) -> None:
+    """Hand a fresh generator the vectors that the tokenizer has for its codes.
+
+    Raises:
+        ConfigError: the tokenizer has none, or the generator does not begin with any.
+    """
+    codebook = getattr(tokenizer, "codebook", None)
+    start = getattr(generator, "start_from_codes", None)
+    if codebook is None or start is None:
+        part = tokenizer if codebook is None else generator
+        raise ConfigError(f"start_from_codes=True is not accepted: {type(part).__name__} cannot")
+    start(codebook.weight, rng)

@@ -163,6 +163,8 @@ class Recipe:
         optimizer: how.
         budget: how long.
         seed: decides the weights and every random choice.
+        start_from_codes: a fresh model begins with what the tokenizer knows of its codes, where it
+            can: those that look alike begin alike.
         ema: decay of the averaged weights that are measured and kept; None: no averaging.
         evaluations: how often the held-out loss is measured, evenly over the budget.
         precision: of matrix products; weights and optimizer stay in float32.
@@ -178,6 +180,7 @@ class Recipe:
     budget: Budget
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     seed: int = 0
+    start_from_codes: bool = False
     ema: float | None = None
     evaluations: int = 20
     precision: Literal["float32", "bfloat16"] = "float32"
