@@ -64,6 +64,11 @@ class Tokenizer(nn.Module):
         shown = functional.interpolate(known, size=pictures.shape[-2:], mode="nearest")
         return pictures * shown
 
+    def code_vectors(self) -> Tensor | None:
+        """Return what is known of each code, float [V, D]: codes that look alike have vectors that
+        are alike. None where there are no codes or nothing is known."""
+        return None
+
     def check_size(self, height: int, width: int) -> None:
         """Raise ConfigError unless both sides are multiples of `factor`."""
         fits = height % self.factor == 0 and width % self.factor == 0 and min(height, width) > 0

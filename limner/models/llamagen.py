@@ -31,6 +31,7 @@ from limner.core.slots import ABSENT, Slots, batch, concatenate, up_to
 from limner.core.tokens import Tokens
 from limner.heads.categorical import CategoricalHead
 from limner.layers.attention import SelfAttention
+from limner.layers.codes import projected_codes
 from limner.layers.key_value_memory import KeyValueMemory
 from limner.layers.mlp import SwiGLU
 from limner.layers.norms import RMSNorm
@@ -151,19 +152,11 @@ class LlamaGen(Generator):
 
     @torch.no_grad()
     def start_from_codes(self, vectors: Tensor, rng: torch.Generator) -> None:
-        """Let codes that look alike begin with embeddings and outputs that are alike.
+        """Begin with embeddings and outputs that are alike for codes that look alike.
 
-        Both are random projections of what the tokenizer knows of its codes; a fresh model then
-        learns from the first step on what one code's neighbours are. Not part of the paper.
-
-        Args:
-            vectors: float [V, D], one for each code.
-            rng: on the CPU.
+        Not part of the paper; see `projected_codes`.
         """
-        spread = vectors.float().cpu()
-        spread = (spread - spread.mean(0)) / spread.std(0).clamp(min=1e-6)
-        projection = torch.randn(spread.shape[1], self.config.width, generator=rng)
-        projected = spread @ projection / spread.shape[1] ** 0.5
+        projected = projected_codes(vectors, self.config.width, rng)
         self.tokens.weight.copy_(0.3 * projected)
         self.output.weight.copy_(0.05 * projected)
 

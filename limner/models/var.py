@@ -32,6 +32,7 @@ from limner.core.tokens import Tokens
 from limner.heads.categorical import CategoricalHead
 from limner.heads.stages import min_p, processors, temperature, top_k, top_p_ascending
 from limner.layers.adaln import AdaLNBlock, AdaLNOutput, Modulation, SharedModulation
+from limner.layers.codes import projected_codes
 from limner.layers.cosine_attention import BiasedAttention, CosineAttention
 from limner.layers.key_value_memory import KeyValueMemory
 from limner.layers.mlp import MLP
@@ -159,6 +160,11 @@ class VAR(Generator):
             gates, scales_and_shifts = block.modulation.chunk_weights().split([2, 4])
             gates *= self.config.gate_gain
             scales_and_shifts *= 0.5
+
+    @torch.no_grad()
+    def start_from_codes(self, vectors: Tensor, rng: torch.Generator) -> None:
+        """Begin with outputs that are alike for codes that look alike; see `projected_codes`."""
+        self.output.weight.copy_(0.05 * projected_codes(vectors, self.config.width, rng))
 
     def order(self, tokens: Tokens, options: Options, noise: Noise) -> Order:
         """One scale a step."""

@@ -163,6 +163,10 @@ class PatchKMeans(PatchTokenizer):
         self.codebook_size = config.codebook_size
         self.codebook = Codebook(config.codebook_size, config.width).requires_grad_(False)
 
+    def code_vectors(self) -> Tensor:
+        """Return the codes' latents, float [V, width]."""
+        return self.codebook.weight
+
     def _fit_tokens(self, latents: Tensor, layout: Layout, rng: torch.Generator) -> None:
         self.codebook.fit(_places(latents).flatten(0, 1), rng)
 
@@ -208,6 +212,10 @@ class PatchMultiScale(PatchTokenizer):
             config.codebook_size, config.width, phi_count=len(config.scales), phi_ratio=1.0
         )
         self.quantizer = MultiScaleQuantizer(shape).requires_grad_(False)
+
+    def code_vectors(self) -> Tensor:
+        """Return the codes' latents, float [V, width]."""
+        return self.quantizer.codebook.weight
 
     @property
     def canvas(self) -> Canvas:  # type: ignore[override]

@@ -76,9 +76,9 @@ def start_from_codes(generator: Generator, tokenizer: Tokenizer, rng: torch.Gene
     Raises:
         ConfigError: the tokenizer has none, or the generator does not begin with any.
     """
-    codebook = getattr(tokenizer, "codebook", None)
+    vectors = tokenizer.code_vectors()
     start = getattr(generator, "start_from_codes", None)
-    if codebook is None or start is None:
-        part = tokenizer if codebook is None else generator
+    if vectors is None or start is None:
+        part = tokenizer if vectors is None else generator
         raise ConfigError(f"start_from_codes=True is not accepted: {type(part).__name__} cannot")
-    start(codebook.weight, rng)
+    start(vectors, rng)

@@ -1,0 +1,68 @@
+"""Keep a run's measurements: metrics.json with date, machine, commit and command beside it.
+
+    python benchmarks/record.py RUN NAME --command "limner quickstart"
+
+writes benchmarks/results/NAME.json, which the documentation reads its figures from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def machine() -> dict[str, object]:
+    """Return what the figures were measured on."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+    }
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _commit() -> str:
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=RESULTS.parent, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def main() -> None:
+    """Read the command line and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="folder of the run, with metrics.json")
+    parser.add_argument("name", help="of the result")
+    parser.add_argument("--command", required=True, help="what was run")
+    asked = parser.parse_args()
+    result = {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "command": asked.command,
+        "commit": _commit(),
+        "machine": machine(),
+        "metrics": json.loads((asked.run / "metrics.json").read_text()),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    target = RESULTS / f"{asked.name}.json"
+    target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(target)
+
+
+if __name__ == "__main__":
+    main()
