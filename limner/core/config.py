@@ -107,14 +107,26 @@ def _coerce_union(choices: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is None and type(None) in choices:
         return None
     errors = []
-    for choice in choices:
-        if choice is type(None):
-            continue
+    for choice in _of_kind(choices, value):
         try:
             return _coerce(choice, value, where)
         except ConfigError as error:
             errors.append(error)
     raise errors[0]
+
+
+def _of_kind(choices: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+    """Return what a value may be: where it names its `kind`, the dataclass of that kind alone."""
+    choices = tuple(choice for choice in choices if choice is not type(None))
+    if not isinstance(value, Mapping) or "kind" not in value:
+        return choices
+    kinds = {
+        kind: choice
+        for choice in choices
+        if isinstance(choice, type) and dataclasses.is_dataclass(choice)
+        for kind in typing.get_args(_hints(choice).get("kind"))
+    }
+    return (kinds[value["kind"]],) if value["kind"] in kinds else choices
 
 
 def _coerce_literal(choices: tuple[Any, ...], value: Any, where: str) -> Any:

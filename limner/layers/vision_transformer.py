@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from limner.core.memory import Reading
+from limner.core.memory import Reading, scaled_attention
 from limner.layers.attention import SelfAttention
 from limner.layers.mlp import MLP
 
@@ -46,3 +46,22 @@ class VisionBlock(nn.Module):
         x = x + self.dropout(self.attention(self.attention_norm(x), reading))
         out: Tensor = x + self.dropout(self.mlp(self.mlp_norm(x)))
         return out
+
+
+class OpenReading:
+    """A pass outside the generation loop: every place sees every place, nothing is remembered."""
+
+    def attend(
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        scale: float | None = None,
+        dropout: float = 0.0,
+    ) -> Tensor:
+        """See `limner.core.memory.Reading.attend`."""
+        return scaled_attention(query, key, value, None, scale, dropout)
+
+    def close(self) -> None:
+        """Do nothing."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from limner.core.canvas import Canvas
 from limner.core.errors import DataError, LimnerError, check
-from limner.core.layout import Layout, grid, pyramid
+from limner.core.layout import Layout, grid
 from limner.core.noise import Noise
 from limner.core.registry import TOKENIZERS
 from limner.core.tokenizer import Tokenizer
@@ -27,7 +26,8 @@ from limner.tokenizers.quantizers.codebook import Codebook
 from limner.tokenizers.quantizers.multiscale import (
     MultiScaleConfig,
     MultiScaleQuantizer,
-    stretched_pyramid,
+    check_scales,
+    picture_pyramid,
 )
 
 FIT_LIMIT = 4096
@@ -193,9 +193,7 @@ class PatchMultiScaleConfig(PatchConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        rises = all(early < late for early, late in pairwise(self.scales))
-        fits = len(self.scales) > 0 and self.scales[0] > 0 and rises
-        check(fits, "scales", self.scales, "one or more rising positive sizes")
+        check_scales(self.scales)
 
 
 @TOKENIZERS.family("patch-multiscale", PatchMultiScaleConfig)
@@ -230,23 +228,10 @@ class PatchMultiScale(PatchTokenizer):
         scales: Sequence[int | tuple[int, int]] | None = None,
         **schedule: Any,
     ) -> Layout:
-        """Return the pyramid of a picture of this size.
-
-        Args:
-            scales: sizes, or rows and columns, of every scale; None: the configured ones,
-                stretched to the picture's grid.
-
-        Raises:
-            ConfigError: the size cannot be tokenised, or the last scale is not the picture's grid.
-        """
+        """Return the pyramid of a picture of this size; see `picture_pyramid` for `scales`."""
         self.check_size(height, width)
         rows, columns = height // self.factor, width // self.factor
-        if scales is None:
-            return stretched_pyramid(self.config.scales, rows, columns)
-        sizes = tuple((scale, scale) if isinstance(scale, int) else scale for scale in scales)
-        fits = len(sizes) > 0 and tuple(sizes[-1]) == (rows, columns)
-        check(fits, "scales", scales, f"a list that ends in the picture's grid, {rows}x{columns}")
-        return pyramid(sizes)
+        return picture_pyramid(self.config.scales, rows, columns, scales)
 
     def preview(self, tokens: Tokens) -> Tensor:
         """Return the picture that the known scales add up to."""

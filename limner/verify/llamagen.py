@@ -81,7 +81,7 @@ def vq(case: Case) -> None:
     case.check("vq_loss", quantized.losses["vq"])
     case.check("commit_loss", quantized.losses["commitment"])
     entropy = case.arguments("entropy_loss_unit_ratio").get("temperature", 0.01)
-    undecided = tokenizer.codebook.entropy_loss(latents.movedim(1, -1), temperature=entropy)
+    undecided = tokenizer.quantizer.entropy_loss(latents.movedim(1, -1), temperature=entropy)
     case.check("entropy_loss_unit_ratio", undecided)
     codes = tokenizer.lookup(from_ids(tokenizer.layout(*pictures.shape[-2:]), case.input("ids")))
     case.check("codebook_entry", codes)

@@ -30,7 +30,7 @@ def test_tokens_stand_on_the_raster(tokenizer: LlamaGenVQ) -> None:
     assert tokens.ids is not None and tokens.ids.shape == (2, 24, 1)
     assert tokens.layout.extent == (1, 4, 6)
     latents = tokenizer.encode_latents(pictures)
-    place = tokenizer.codebook.nearest(latents[:, :, 2, 5])
+    place = tokenizer.quantizer.nearest(latents[:, :, 2, 5])
     assert torch.equal(tokens.ids[:, 2 * 6 + 5, 0], place)
 
 

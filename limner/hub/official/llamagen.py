@@ -18,6 +18,7 @@ from limner.core.registry import MODELS, TOKENIZERS
 from limner.core.row import Options
 from limner.heads.guidance import Interval
 from limner.hub.official.converter import Converter, Shapes
+from limner.hub.official.convolution import ATTENTION, RESIDUAL, same
 from limner.hub.official.tables import KeyTable, Rule, nested, rename
 from limner.layers.convolution import ConvolutionConfig
 from limner.models.llamagen import LlamaGenConfig
@@ -60,36 +61,19 @@ _GPT = KeyTable(
 )
 
 
-def _same(*names: str) -> list[Rule]:
-    return [rename(f"{name}.{{parameter}}", f"{name}.{{parameter}}") for name in names]
-
-
-_RESIDUAL = [
-    *_same("norm1", "conv1", "norm2", "conv2"),
-    rename("nin_shortcut.{parameter}", "shortcut.{parameter}"),
-]
-_ATTENTION = [
-    *_same("norm"),
-    rename("q.{parameter}", "query.{parameter}"),
-    rename("k.{parameter}", "key.{parameter}"),
-    rename("v.{parameter}", "value.{parameter}"),
-    rename("proj_out.{parameter}", "projection.{parameter}"),
-]
-
-
 def _half(resample: str) -> list[Rule]:
     """Return the rules of the encoder or the decoder."""
     return [
-        *_same("conv_in", "norm_out", "conv_out"),
-        *nested("conv_blocks.{l}.res.{b}", "levels.{l}.blocks.{b}", _RESIDUAL),
-        *nested("conv_blocks.{l}.attn.{b}", "levels.{l}.attention.{b}", _ATTENTION),
+        *same("conv_in", "norm_out", "conv_out"),
+        *nested("conv_blocks.{l}.res.{b}", "levels.{l}.blocks.{b}", RESIDUAL),
+        *nested("conv_blocks.{l}.attn.{b}", "levels.{l}.attention.{b}", ATTENTION),
         rename(
             f"conv_blocks.{{l}}.{resample}.conv.{{parameter}}",
             "levels.{l}.resample.conv.{parameter}",
         ),
-        *nested("mid.0", "middle.0", _RESIDUAL),
-        *nested("mid.1", "middle.1", _ATTENTION),
-        *nested("mid.2", "middle.2", _RESIDUAL),
+        *nested("mid.0", "middle.0", RESIDUAL),
+        *nested("mid.1", "middle.1", ATTENTION),
+        *nested("mid.2", "middle.2", RESIDUAL),
     ]
 
 
@@ -97,8 +81,8 @@ _VQ = KeyTable(
     [
         *nested("encoder", "encoder", _half("downsample")),
         *nested("decoder", "decoder", _half("upsample")),
-        *_same("quant_conv", "post_quant_conv"),
-        rename("quantize.embedding.weight", "codebook.weight"),
+        *same("quant_conv", "post_quant_conv"),
+        rename("quantize.embedding.weight", "quantizer.weight"),
     ],
     ignored=["quantize.codebook_used"],
 )

@@ -1,6 +1,7 @@
 """Key tables: the names of official tensors and ours, both ways, as rules and nothing else.
 
-A name may hold {braces}: `{parameter}` stands for "weight" or "bias", any other for a number.
+A name may hold {braces}: `{parameter}` stands for "weight" or "bias", `{rest}` for anything (of
+use where whole parts are ignored), any other for a number.
 
     TABLE = KeyTable([
         rename("tok_embeddings.weight", "tokens.weight"),
@@ -24,7 +25,7 @@ from limner.core.errors import CheckpointError
 from limner.hub.build import shown
 
 _BRACE = re.compile(r"\{(\w+)\}")
-_WORDS = {"parameter": "weight|bias"}
+_WORDS = {"parameter": "weight|bias", "rest": ".+"}
 
 
 class Change(Protocol):
@@ -117,6 +118,28 @@ class Reorder:
     def _ordered(self, tensor: Tensor, order: tuple[int, ...]) -> Tensor:
         chunks = tensor.chunk(len(order), self.dim)
         return torch.cat([chunks[k] for k in order], self.dim)
+
+
+@dataclass(frozen=True)
+class Squeeze:
+    """Dimensions of size 1 that only the official tensor has.
+
+    Args:
+        dims: of the official tensor, ascending.
+    """
+
+    dims: tuple[int, ...]
+
+    def to_ours(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Leave the dimensions out."""
+        return [tensor.squeeze(self.dims) for tensor in tensors]
+
+    def to_official(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Put the dimensions back."""
+        restored = list(tensors)
+        for dim in self.dims:
+            restored = [tensor.unsqueeze(dim) for tensor in restored]
+        return restored
 
 
 @dataclass(frozen=True)

@@ -1,51 +1,35 @@
-"""VAR's official weights: the transformer, and the quantiser inside its tokenizer.
+"""VAR's official weights: the transformer, the tokenizer, and the quantiser inside it.
 
-Facts from models/var.py, models/basic_var.py and models/quant.py of FoundationVision/VAR. The files
+Facts from models/{var,basic_var,vqvae,basic_vae,quant}.py of FoundationVision/VAR. The files
 (`var_d16.pth`, ..., `vae_ch160v4096z32.pth`) hold bare state dicts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from limner.core.errors import ConfigError
 from limner.core.guidance import Unguided
-from limner.core.registry import MODELS
+from limner.core.registry import MODELS, TOKENIZERS
 from limner.core.row import Options
 from limner.heads.guidance import StepRamp
 from limner.hub.build import fill
 from limner.hub.official.converter import Converter, Shapes
-from limner.hub.official.tables import KeyTable, nested, rename
+from limner.hub.official.convolution import (
+    autoencoder_rules,
+    convolution_config,
+    infer_convolution,
+    same,
+)
+from limner.hub.official.tables import KeyTable, Rule, Squeeze, nested, rename
 from limner.models.var import SCALES_256, SCALES_512, VARConfig
 from limner.tokenizers.quantizers.multiscale import MultiScaleConfig, MultiScaleQuantizer
+from limner.tokenizers.var_vqvae import VARVQVAEConfig
 
 LICENCE = "MIT (https://huggingface.co/FoundationVision/var)"
-
-
-@dataclass(frozen=True)
-class Squeeze:
-    """Dimensions of size 1 that only the official tensor has.
-
-    Args:
-        dims: of the official tensor, ascending.
-    """
-
-    dims: tuple[int, ...]
-
-    def to_ours(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Leave the dimensions out."""
-        return [tensor.squeeze(self.dims) for tensor in tensors]
-
-    def to_official(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Put the dimensions back."""
-        restored = list(tensors)
-        for dim in self.dims:
-            restored = [tensor.unsqueeze(dim) for tensor in restored]
-        return restored
 
 
 _BLOCK = [
@@ -75,14 +59,26 @@ TRANSFORMER_TABLE = KeyTable(
     ignored=["lvl_1L", "attn_bias_for_masking", "blocks.{i}.attn.zero_k_bias"],
 )
 
-QUANTIZER_TABLE = KeyTable(
-    [
+
+def _quantizer_rules(shared: int) -> list[Rule]:
+    """Return the rules of the quantiser; the scales share so many convolutions (published: 4)."""
+    one, several = "quant_resi.qresi.{parameter}", "quant_resi.qresi_ls.{i}.{parameter}"
+    return [
         rename("embedding.weight", "codebook.weight"),
-        # as published: convolutions that the scales share
-        rename("quant_resi.qresi_ls.{i}.{parameter}", "phi.{i}.{parameter}"),
-    ],
-    ignored=["ema_vocab_hit_SV"],
-)
+        rename(one, "phi.0.{parameter}") if shared == 1 else rename(several, "phi.{i}.{parameter}"),
+    ]
+
+
+def tokenizer_table(config: VARVQVAEConfig) -> KeyTable:
+    """Return the key table of a tokenizer of this size."""
+    return KeyTable(
+        [
+            *autoencoder_rules(len(config.convolution.multipliers), fused=True),
+            *same("quant_conv", "post_quant_conv"),
+            *nested("quantize", "quantizer", _quantizer_rules(config.quantizer.phi_count)),
+        ],
+        ignored=["quantize.ema_vocab_hit_SV"],
+    )
 
 
 def transformer_config(arguments: Mapping[str, Any]) -> VARConfig:
@@ -103,6 +99,18 @@ def transformer_config(arguments: Mapping[str, Any]) -> VARConfig:
     )
 
 
+def tokenizer_config(arguments: Mapping[str, Any]) -> VARVQVAEConfig:
+    """Return our configuration of the arguments of the official `VQVAE`.
+
+    Its levels with attention are fixed: the coarsest.
+    """
+    return VARVQVAEConfig(
+        convolution_config(arguments, (-1,), (-1,)),
+        quantizer_config(arguments),
+        tuple(arguments["patch_nums"]),
+    )
+
+
 def quantizer_config(arguments: Mapping[str, Any]) -> MultiScaleConfig:
     """Return our configuration of the quantiser of the official `VQVAE`."""
     return MultiScaleConfig(
@@ -110,13 +118,16 @@ def quantizer_config(arguments: Mapping[str, Any]) -> MultiScaleConfig:
         width=arguments["z_channels"],
         phi_count=arguments["share_quant_resi"],
         phi_ratio=arguments["quant_resi"],
+        commitment=arguments.get("beta", 0.25),
     )
 
 
 def quantizer(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> MultiScaleQuantizer:
     """Return the quantiser of the official `VQVAE`, from its part of the state dict."""
-    module = MultiScaleQuantizer(quantizer_config(arguments))
-    fill(module, QUANTIZER_TABLE.to_ours(state), "the quantiser")
+    config = quantizer_config(arguments)
+    module = MultiScaleQuantizer(config)
+    table = KeyTable(_quantizer_rules(config.phi_count), ignored=["ema_vocab_hit_SV"])
+    fill(module, table.to_ours(state), "the quantiser")
     return module.eval()
 
 
@@ -169,6 +180,19 @@ def _infer(shapes: Shapes, given: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _infer_tokenizer(shapes: Shapes, given: Mapping[str, Any]) -> dict[str, Any]:
+    codebook_size, width = shapes["quantize.embedding.weight"]
+    phi = [name for name in shapes if name.startswith("quantize.quant_resi.qresi_ls.")]
+    return {
+        "convolution": infer_convolution(shapes),
+        "quantizer": {
+            "codebook_size": codebook_size,
+            "width": width,
+            "phi_count": max(1, sum(name.endswith(".weight") for name in phi)),
+        },
+    }
+
+
 CONVERTERS = (
     Converter(
         system="var",
@@ -179,5 +203,14 @@ CONVERTERS = (
         table=lambda config: TRANSFORMER_TABLE,
         licence=LICENCE,
     ),
+    Converter(
+        system="var-vqvae",
+        registry=TOKENIZERS,
+        family="var-vqvae",
+        marks=("encoder.mid.attn_1.qkv.weight", "quantize.embedding.weight"),
+        infer=_infer_tokenizer,
+        table=tokenizer_table,
+        licence=LICENCE,
+    ),
 )
-(TRANSFORMER,) = CONVERTERS
+TRANSFORMER, TOKENIZER = CONVERTERS

@@ -1,41 +1,26 @@
 """Vector quantisation by the nearest code of a learned table.
 
 Sources: FoundationVision/LlamaGen `tokenizer/tokenizer_image/vq_model.py` (cosine codes, entropy
-loss); van den Oord et al., "Neural discrete representation learning", NeurIPS 2017
-(straight-through gradient and its two losses); Arthur and Vassilvitskii, "k-means++", SODA 2007
-(seeding).
+loss); van den Oord et al., "Neural discrete representation learning", NeurIPS 2017 (its two
+losses); Arthur and Vassilvitskii, "k-means++", SODA 2007 (seeding).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from limner.core.errors import DataError, check
+from limner.tokenizers.quantizers.gradients import rotated, straight_through
+from limner.tokenizers.quantizers.quantizer import Assignment, Quantized, Quantizer, wide
 
 _CHUNK = 2**22  # scores [n, V] computed at once: small enough to stay in the cache hierarchy
 
 
-@dataclass(frozen=True)
-class Quantized:
-    """What a quantiser made of vectors.
-
-    Args:
-        values: float, shape of the input; the codes, with the input's gradient (straight through).
-        ids: int64, one a vector.
-        losses: name -> float [], each already weighted; to be added up.
-    """
-
-    values: Tensor
-    ids: Tensor
-    losses: dict[str, Tensor]
-
-
-class Codebook(nn.Module):
+class Codebook(Quantizer):
     """A table of codes; a vector is replaced by the nearest.
 
     Args:
@@ -44,6 +29,8 @@ class Codebook(nn.Module):
         normalize: compare directions: vectors and codes are divided by their length.
         commitment: weight of the loss that draws vectors to their codes.
         entropy: weight of the entropy loss; 0 leaves it out.
+        pull: weight of the loss that draws codes to their vectors; 0 leaves it out.
+        rotation: pass gradients by the rotation trick rather than straight through.
 
     Raises:
         ConfigError: a number that is not accepted.
@@ -56,13 +43,19 @@ class Codebook(nn.Module):
         normalize: bool = False,
         commitment: float = 0.25,
         entropy: float = 0.0,
+        pull: float = 1.0,
+        rotation: bool = False,
     ) -> None:
         super().__init__()
         check(size > 0, "codebook_size", size, "at least 1")
         check(width > 0, "width", width, "at least 1")
+        self.codebook_size = size
+        self.width = width
         self.normalize = normalize
         self.commitment = commitment
         self.entropy = entropy
+        self.pull = pull
+        self.rotation = rotation
         self.weight = nn.Parameter(torch.empty(size, width).uniform_(-1 / size, 1 / size))
         if normalize:
             with torch.no_grad():
@@ -84,21 +77,30 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def nearest(self, vectors: Tensor) -> Tensor:
         """Return the nearest code of vectors [..., D], int64 [...]."""
-        flat = self._comparable(vectors).flatten(0, -2)
+        flat = self.comparable(vectors).flatten(0, -2)
         return nearest(flat, self.codes.to(flat)).reshape(vectors.shape[:-1])
 
-    def forward(self, vectors: Tensor) -> Quantized:
-        """Quantise vectors [..., D]."""
-        vectors = self._comparable(vectors)
+    def quantize(self, vectors: Tensor) -> Quantized:
+        """Quantise vectors [..., D] for training."""
+        vectors = self.comparable(vectors)
         ids = self.nearest(vectors)
         codes = self.lookup(ids)
-        losses = {
-            "vq": functional.mse_loss(codes, vectors.detach()),
-            "commitment": self.commitment * functional.mse_loss(vectors, codes.detach()),
-        }
+        losses = {"commitment": self.commitment * commitment_loss(vectors, codes)}
+        if self.pull:
+            losses["vq"] = self.pull * functional.mse_loss(codes, vectors.detach())
         if self.entropy:
             losses["entropy"] = self.entropy * self.entropy_loss(vectors)
-        return Quantized(vectors + (codes - vectors).detach(), ids, losses)
+        passing = rotated if self.rotation else straight_through
+        return Quantized(passing(vectors, codes), ids, losses)
+
+    def codebooks(self) -> Sequence[Codebook]:
+        """Return this table."""
+        return (self,)
+
+    def assignments(self, vectors: Tensor, ids: Tensor) -> Sequence[Assignment]:
+        """Return vectors [..., D] and their ids [...], without those whose id is -1."""
+        kept = ids >= 0
+        return (Assignment(self, self.comparable(vectors)[kept], ids[kept]),)
 
     def entropy_loss(self, vectors: Tensor, temperature: float = 0.01) -> Tensor:
         """Return how undecided each choice is, less how evenly all codes are used, float [].
@@ -106,7 +108,7 @@ class Codebook(nn.Module):
         A choice is the softmax of minus the squared distances over the temperature. Holds [N, V]
         numbers at once.
         """
-        flat = self._comparable(vectors).flatten(0, -2)
+        flat = self.comparable(vectors).flatten(0, -2)
         logits = -squared_distances(flat, self.codes.to(flat)) / temperature
         chances = logits.softmax(dim=-1)
         mean = chances.mean(dim=0)
@@ -132,7 +134,7 @@ class Codebook(nn.Module):
         if len(vectors) < len(self):
             raise DataError(f"{len(vectors)} vectors cannot fit {len(self)} codes: more are needed")
         drawn = torch.randperm(len(vectors), generator=rng)[: 128 * len(self)]
-        vectors = self._comparable(vectors[drawn.to(vectors.device)]).to(self.weight.device)
+        vectors = self.comparable(vectors[drawn.to(vectors.device)]).to(self.weight.device)
         codes = self.codes.to(vectors) if warm else seed_codes(vectors, len(self), rng)
         for _ in range(iterations):
             codes = lloyd_round(vectors, codes, rng)
@@ -140,10 +142,15 @@ class Codebook(nn.Module):
                 codes = functional.normalize(codes, dim=-1)
         self.weight.copy_(codes)
 
-    def _comparable(self, vectors: Tensor) -> Tensor:
-        # distances need float32 at least: half precision changes ids near ties
-        vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+    def comparable(self, vectors: Tensor) -> Tensor:
+        """Return vectors [..., D] as they are compared with the codes."""
+        vectors = wide(vectors)
         return functional.normalize(vectors, dim=-1) if self.normalize else vectors
+
+
+def commitment_loss(vectors: Tensor, codes: Tensor) -> Tensor:
+    """Return the mean squared distance that draws vectors to their codes, float []."""
+    return functional.mse_loss(vectors, codes.detach())
 
 
 def squared_distances(vectors: Tensor, codes: Tensor) -> Tensor:

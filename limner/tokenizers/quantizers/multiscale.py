@@ -11,7 +11,7 @@ Tian et al., "Visual autoregressive modeling: scalable image generation via next
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +23,8 @@ from limner.core.errors import check
 from limner.core.layout import Layout, pyramid
 from limner.core.tokens import Tokens, from_ids
 from limner.layers.least_squares import fit_convolution
-from limner.tokenizers.quantizers.codebook import Codebook, Quantized
+from limner.tokenizers.quantizers.codebook import Codebook
+from limner.tokenizers.quantizers.quantizer import Quantized
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,40 @@ def stretched_pyramid(sizes: tuple[int, ...], rows: int, columns: int) -> Layout
         for size in sizes
     ]
     return pyramid(tuple(dict.fromkeys(scales)))  # small grids make neighbours equal
+
+
+def picture_pyramid(
+    sizes: tuple[int, ...],
+    rows: int,
+    columns: int,
+    scales: Sequence[int | tuple[int, int]] | None = None,
+) -> Layout:
+    """Return the pyramid of a picture.
+
+    Args:
+        sizes: of the square scales that are stretched to the picture where none are given.
+        rows: of the picture's grid.
+        columns: of the picture's grid.
+        scales: sizes, or rows and columns, of every scale instead.
+
+    Raises:
+        ConfigError: the last scale is not the picture's grid.
+    """
+    if scales is None:
+        return stretched_pyramid(sizes, rows, columns)
+    given = tuple(
+        (scale, scale) if isinstance(scale, int) else (scale[0], scale[1]) for scale in scales
+    )
+    fits = len(given) > 0 and given[-1] == (rows, columns)
+    check(fits, "scales", scales, f"a list that ends in the picture's grid, {rows}x{columns}")
+    return pyramid(given)
+
+
+def check_scales(scales: tuple[int, ...]) -> None:
+    """Raise ConfigError unless scales rise from a positive size."""
+    rises = all(early < late for early, late in itertools.pairwise(scales))
+    fits = len(scales) > 0 and scales[0] > 0 and rises
+    check(fits, "scales", scales, "one or more rising positive sizes")
 
 
 def phi_index(scale: int, scales: int, count: int) -> int:

@@ -1,0 +1,178 @@
+"""The KL autoencoder of latent diffusion and MAR: continuous latents with a Gaussian posterior.
+
+Rombach et al., "High-resolution image synthesis with latent diffusion models", CVPR 2022
+(arXiv:2112.10752); Li et al., "Autoregressive image generation without vector quantization",
+arXiv:2406.11838; https://github.com/LTH14/mar `models/vae.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limner.core.errors import check
+from limner.core.layout import Layout, grid
+from limner.core.noise import Noise
+from limner.core.registry import TOKENIZERS
+from limner.core.tokenizer import Tokenizer
+from limner.core.tokens import Tokens, from_values
+from limner.layers.convolution import ConvDecoder, ConvEncoder, ConvolutionConfig
+from limner.layers.patchify import patchify, unpatchify
+
+
+@dataclass(frozen=True)
+class KLAutoencoderConfig:
+    """Size of a KL autoencoder.
+
+    Args:
+        convolution: encoder and decoder.
+        latent: channels of the latents.
+        scale: tokens are latents times this, which makes their variance about 1.
+        patch: side of the square of latents that one token holds.
+    """
+
+    convolution: ConvolutionConfig = field(
+        default_factory=lambda: ConvolutionConfig(decoder_attention=())
+    )
+    latent: int = 16
+    scale: float = 0.2325
+    patch: int = 1
+
+    def __post_init__(self) -> None:
+        check(self.latent > 0, "latent", self.latent, "at least 1")
+        check(self.scale > 0, "scale", self.scale, "above 0")
+        check(self.patch > 0, "patch", self.patch, "at least 1")
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """A Gaussian of latents whose channels are independent.
+
+    Args:
+        mean: float [B, D, h, w].
+        log_variance: float [B, D, h, w], clamped to -30 .. 20.
+    """
+
+    mean: Tensor
+    log_variance: Tensor
+
+    @staticmethod
+    def of(moments: Tensor) -> Posterior:
+        """Return the posterior of moments [B, 2 D, h, w]: means, then logarithms of variances."""
+        mean, log_variance = moments.chunk(2, dim=1)
+        return Posterior(mean, log_variance.clamp(-30.0, 20.0))
+
+    @property
+    def deviation(self) -> Tensor:
+        """Standard deviations, float [B, D, h, w]."""
+        return torch.exp(0.5 * self.log_variance)
+
+    def sample(self, normal: Tensor) -> Tensor:
+        """Return the sample that standard normal numbers [B, D, h, w] stand for."""
+        return self.mean + self.deviation * normal
+
+    def divergence(self) -> Tensor:
+        """Return the Kullback-Leibler divergence from the standard normal, in nats, float [B]."""
+        variance = self.log_variance.exp()
+        terms = self.mean.square() + variance - 1.0 - self.log_variance
+        return 0.5 * terms.flatten(1).sum(dim=1)
+
+
+@TOKENIZERS.family("kl-autoencoder", KLAutoencoderConfig)
+class KLAutoencoder(Tokenizer):
+    """Pictures to scaled continuous latents on a raster grid, and back.
+
+    Args:
+        config: its size.
+    """
+
+    config: KLAutoencoderConfig
+
+    def __init__(self, config: KLAutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.channels = config.convolution.pictures
+        self.width = config.latent * config.patch**2
+        self.factor = config.convolution.factor * config.patch
+        self.encoder = ConvEncoder(config.convolution, 2 * config.latent)
+        self.quant_conv = nn.Conv2d(2 * config.latent, 2 * config.latent, 1)
+        self.post_quant_conv = nn.Conv2d(config.latent, config.latent, 1)
+        self.decoder = ConvDecoder(config.convolution, config.latent)
+
+    def layout(self, height: int, width: int, frames: int = 1, **schedule: Any) -> Layout:
+        """Return the raster grid of a picture of this size."""
+        self.check_size(height, width)
+        return grid(height // self.factor, width // self.factor, frames, kind="values")
+
+    @torch.no_grad()
+    def encode(self, pictures: Tensor, noise: Noise | None = None) -> Tokens:
+        """Return the tokens of pictures [B, channels, H, W].
+
+        Args:
+            noise: draws the latents from their posterior, under the purpose "posterior"; the
+                tokens of picture b are numbered from b N. None: the posterior's means.
+        """
+        layout = self.layout(*pictures.shape[-2:])
+        posterior = self.posterior(pictures)
+        latents = posterior.mean
+        if noise is not None:
+            places = torch.arange(len(pictures) * len(layout))
+            normal = noise.normal("posterior", places, 0, (self.width,)).to(latents)
+            latents = posterior.sample(self._map(normal.unflatten(0, (-1, len(layout))), layout))
+        return from_values(layout, patchify(self.config.scale * latents, self.config.patch))
+
+    def decode(
+        self, tokens: Tokens, options: dict[str, Any] | None = None, noise: Noise | None = None
+    ) -> Tensor:
+        """Return pictures [B, channels, H, W], clamped to [-1, 1]."""
+        return self.decode_latents(self.latents(tokens)).clamp(-1, 1)
+
+    def posterior(self, pictures: Tensor) -> Posterior:
+        """Return the posterior of the latents of pictures [B, channels, H, W]."""
+        return Posterior.of(self.moments(pictures))
+
+    def moments(self, pictures: Tensor) -> Tensor:
+        """Return means and logarithms of variances, float [B, 2 D, h, w]."""
+        moments: Tensor = self.quant_conv(self.encoder(pictures))
+        return moments
+
+    def latents(self, tokens: Tokens, scaled: bool = False) -> Tensor:
+        """Return the latents of tokens as a map, float [B, D, h, w].
+
+        Args:
+            scaled: as the tokens hold them; otherwise as the decoder reads them.
+        """
+        assert tokens.values is not None
+        maps = self._map(tokens.values, tokens.layout)
+        return maps if scaled else maps / self.config.scale
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Return pictures of latents [B, D, h, w], not clamped."""
+        pictures: Tensor = self.decoder(self.post_quant_conv(latents))
+        return pictures
+
+    def forward(self, pictures: Tensor, rng: torch.Generator) -> tuple[Tensor, Posterior]:
+        """Return reconstructions of drawn latents, not clamped, and the posterior."""
+        self.check_size(*pictures.shape[-2:])
+        posterior = self.posterior(pictures)
+        normal = torch.randn(posterior.mean.shape, generator=rng).to(posterior.mean)
+        return self.decode_latents(posterior.sample(normal)), posterior
+
+    def _map(self, values: Tensor, layout: Layout) -> Tensor:
+        return unpatchify(values, *layout.extent[1:], self.config.patch)
+
+
+TOKENIZERS.variant("kl-16", "kl-autoencoder", KLAutoencoderConfig(), published="66M")
+TOKENIZERS.variant(
+    "kl-8",
+    "kl-autoencoder",
+    KLAutoencoderConfig(
+        ConvolutionConfig(multipliers=(1, 2, 4, 4), encoder_attention=(), decoder_attention=()),
+        latent=4,
+        scale=0.18215,
+    ),
+    published="84M",
+)

@@ -1,0 +1,134 @@
+"""VAR's tokenizer: a convolutional autoencoder whose latents are a pyramid of residual codes.
+
+Tian et al., "Visual autoregressive modeling: scalable image generation via next-scale prediction",
+2024 (arXiv:2404.02905); https://github.com/FoundationVision/VAR `models/vqvae.py`. Its quantiser is
+the canvas of next-scale models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from limner.core.canvas import Canvas
+from limner.core.layout import Layout
+from limner.core.noise import Noise
+from limner.core.registry import TOKENIZERS
+from limner.core.tokenizer import Tokenizer
+from limner.core.tokens import Tokens
+from limner.layers.convolution import ConvDecoder, ConvEncoder, ConvolutionConfig
+from limner.tokenizers.quantizers.multiscale import (
+    MultiScaleConfig,
+    MultiScaleQuantizer,
+    check_scales,
+    picture_pyramid,
+)
+from limner.tokenizers.quantizers.quantizer import Quantized
+
+
+@dataclass(frozen=True)
+class VARVQVAEConfig:
+    """Size of VAR's tokenizer.
+
+    Args:
+        convolution: encoder and decoder.
+        quantizer: its width is that of the latents.
+        scales: sizes of the square scales, coarse to fine; other grids stretch them.
+    """
+
+    convolution: ConvolutionConfig = field(default_factory=lambda: ConvolutionConfig(channels=160))
+    quantizer: MultiScaleConfig = field(default_factory=MultiScaleConfig)
+    scales: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
+
+    def __post_init__(self) -> None:
+        check_scales(self.scales)
+
+
+@TOKENIZERS.family("var-vqvae", VARVQVAEConfig)
+class VARVQVAE(Tokenizer):
+    """Pictures to a pyramid of codes and back.
+
+    Module names: `encoder`, `quant_conv` (3x3), `quantizer`, `post_quant_conv` (3x3), `decoder`.
+
+    Args:
+        config: its size.
+    """
+
+    config: VARVQVAEConfig
+    codes = 1
+
+    def __init__(self, config: VARVQVAEConfig) -> None:
+        super().__init__()
+        width = config.quantizer.width
+        self.config = config
+        self.channels = config.convolution.pictures
+        self.codebook_size = config.quantizer.codebook_size
+        self.factor = config.convolution.factor
+        self.encoder = ConvEncoder(config.convolution, width)
+        self.quant_conv = nn.Conv2d(width, width, 3, padding=1)
+        self.quantizer = MultiScaleQuantizer(config.quantizer)
+        self.post_quant_conv = nn.Conv2d(width, width, 3, padding=1)
+        self.decoder = ConvDecoder(config.convolution, width)
+
+    @property
+    def canvas(self) -> Canvas:  # type: ignore[override]
+        """The sum of the scales so far."""
+        return self.quantizer
+
+    def layout(
+        self,
+        height: int,
+        width: int,
+        frames: int = 1,
+        scales: Sequence[int | tuple[int, int]] | None = None,
+        **schedule: Any,
+    ) -> Layout:
+        """Return the pyramid of a picture of this size; see `picture_pyramid` for `scales`."""
+        self.check_size(height, width)
+        rows, columns = height // self.factor, width // self.factor
+        return picture_pyramid(self.config.scales, rows, columns, scales)
+
+    @torch.no_grad()
+    def encode(
+        self, pictures: Tensor, noise: Noise | None = None, layout: Layout | None = None
+    ) -> Tokens:
+        """Return the tokens of pictures [B, channels, H, W].
+
+        Args:
+            layout: a pyramid of other scales; None: that of `layout`.
+        """
+        layout = layout or self.layout(*pictures.shape[-2:])
+        return self.quantizer.encode(self.encode_latents(pictures), layout)
+
+    def decode(
+        self, tokens: Tokens, options: dict[str, Any] | None = None, noise: Noise | None = None
+    ) -> Tensor:
+        """Return pictures [B, channels, H, W], clamped to [-1, 1], of all that is known."""
+        return self.decode_latents(self.quantizer.decode(tokens)).clamp(-1, 1)
+
+    def preview(self, tokens: Tokens) -> Tensor:
+        """Return the picture that the known scales add up to."""
+        return self.decode(tokens)
+
+    def encode_latents(self, pictures: Tensor) -> Tensor:
+        """Return latents before quantisation, float [B, D, h, w]."""
+        latents: Tensor = self.quant_conv(self.encoder(pictures))
+        return latents
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Return pictures of quantised latents [B, D, h, w], not clamped."""
+        pictures: Tensor = self.decoder(self.post_quant_conv(latents))
+        return pictures
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Quantized]:
+        """Return reconstructions, not clamped, and what the quantiser made of the latents."""
+        layout = self.layout(*pictures.shape[-2:])
+        quantized = self.quantizer(self.encode_latents(pictures), layout)
+        return self.decode_latents(quantized.values), quantized
+
+
+TOKENIZERS.variant("var-vqvae", "var-vqvae", VARVQVAEConfig(), published=108_948_355)
