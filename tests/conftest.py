@@ -14,6 +14,9 @@ from limner.tokenizers.patches import PatchKMeans, PatchKMeansConfig
 
 SIZE = 16
 
+# tests compute little: a second thread costs more than it helps, and much more on busy machines
+torch.set_num_threads(1)
+
 
 @pytest.fixture(scope="session")
 def tiny_pipeline() -> Pipeline:

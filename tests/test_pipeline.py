@@ -491,3 +491,9 @@ def test_a_compiled_pipeline_draws_the_same_ids(tokenizer: PatchKMeans) -> None:
     eager = ids(made(**settings))
     assert made.compile() is made
     assert torch.equal(ids(made(**settings)), eager)
+
+
+def test_parts_with_other_codes_are_refused(tokenizer: PatchKMeans) -> None:
+    other = LlamaGen(LlamaGenConfig(width=16, depth=1, heads=2, codebook_size=CODES + 1))
+    with pytest.raises(ConfigError, match=f"codebook_size={CODES + 1} .* has {CODES} codes"):
+        Pipeline(tokenizer, other)

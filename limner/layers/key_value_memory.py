@@ -210,6 +210,7 @@ class KeyValueReading:
         self.contiguous = rows == list(range(len(rows)))
         self._access: dict[int, _Access] = {}
 
+    @torch.compiler.disable  # bookkeeping by row: compiled, it would be compiled anew at every step
     def attend(
         self,
         layer: int,

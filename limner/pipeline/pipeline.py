@@ -13,28 +13,25 @@ from typing import Any
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.nn import functional
 
-from limner.core.errors import CheckpointError, ConfigError, check, unknown
+from limner.core.errors import ConfigError, unknown
 from limner.core.generator import Generator
-from limner.core.guidance import Guidance
 from limner.core.noise import SeededNoise
 from limner.core.registry import MODELS, TOKENIZERS
 from limner.core.request import Request, TextEncoder
-from limner.core.row import Condition, Event, Options, Row
+from limner.core.row import Condition, Event, Row
 from limner.core.tokenizer import Tokenizer
 from limner.core.tokens import Tokens, empty, stack
 from limner.data.images import to_mask, to_pixels
 from limner.decoding import advance
 from limner.decoding.loop import Cancelled, Hook
-from limner.heads.guidance import schedule
 from limner.hub.files import written_whole
-from limner.hub.remote import push, resolve
-from limner.hub.save import load_part, read_json, save_part
+from limner.hub.remote import push
+from limner.hub.save import load_part, save_part
+from limner.pipeline.index import FORMAT, INDEX, find, read_index
+from limner.pipeline.masks import check_mask, tokens_under
+from limner.pipeline.settings import Settings, checked, pictures_asked
 from limner.show.images import to_images
-
-FORMAT = 1
-INDEX = "limner.json"
 
 
 @dataclass(frozen=True)
@@ -81,6 +78,9 @@ class Pipeline:
         classes: names of the classes, in the order of their numbers.
         size: default height and width of pictures, in pixels.
         text_encoder: for generators that read text features.
+
+    Raises:
+        ConfigError: the generator draws other codes than the tokenizer has.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class Pipeline:
         size: tuple[int, int] = (256, 256),
         text_encoder: TextEncoder | None = None,
     ) -> None:
+        _check_codes(tokenizer, generator)
         self.tokenizer = tokenizer.eval()
         self.generator = generator.eval()
         self.generator.canvas = tokenizer.canvas
@@ -172,7 +173,7 @@ class Pipeline:
         Raises:
             ConfigError: a class, size or setting that is not accepted.
         """
-        asked = self._ask(classes, prompts, Settings(**_checked(settings)))
+        asked = self._ask(classes, prompts, Settings(**checked(settings)))
         if callback_on_step_end is not None:
             hooks = [*hooks, _callback(self, callback_on_step_end)]
         return self._result(asked, self._draw(asked, hooks))
@@ -184,7 +185,9 @@ class Pipeline:
         **settings: Any,
     ) -> Iterator[Preview]:
         """Draw pictures and yield a preview after every step; arguments as for a call."""
-        asked = self._ask(classes, prompts, Settings(**_checked(settings)))
+        return self._previews(self._ask(classes, prompts, Settings(**checked(settings))))
+
+    def _previews(self, asked: Asked) -> Iterator[Preview]:
         for events in self._steps(asked, ()):
             tokens = stack([row.tokens for row in asked.leads])
             step = events[0].step
@@ -213,7 +216,7 @@ class Pipeline:
         pixels = to_pixels(picture) if isinstance(picture, Image.Image) else picture
         redraw = to_mask(mask) if isinstance(mask, Image.Image) else mask.bool()
         check_mask(redraw, (pixels.shape[-2], pixels.shape[-1]))
-        settings = {**_checked(settings), "size": tuple(pixels.shape[-2:])}
+        settings = {**checked(settings), "size": tuple(pixels.shape[-2:])}
         with torch.no_grad():
             given = self.tokenizer.encode(pixels.unsqueeze(0).to(self.tokenizer.device))
         given.known = ~tokens_under(redraw, given.layout).unsqueeze(0).to(given.known.device)
@@ -249,7 +252,7 @@ class Pipeline:
         given: Tokens | None = None,
     ) -> Asked:
         """Check everything and make the rows; nothing is drawn yet."""
-        count = _count(classes, prompts, settings.count)
+        count = pictures_asked(classes, prompts, settings.count)
         settings.check_seeds(count)
         labels = None if classes is None else [self.class_number(name) for name in classes]
         if labels is not None:
@@ -316,126 +319,13 @@ class Asked:
     records: tuple[dict[str, Any], ...]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How pictures are to be drawn.
-
-    Args:
-        count: pictures a class or prompt; None: one each.
-        seed: picture i is drawn from seed + i; or a seed for each picture.
-        guidance: the largest guidance scale (1: off), on the generator's published schedule; or a
-            schedule of `limner.heads.guidance`.
-        size: height and width in pixels; None: the pipeline's.
-        temperature, top_k, top_p, min_p, steps, processors: see `limner.core.row.Options`.
-    """
-
-    count: int | None = None
-    seed: int | Sequence[int] = 0
-    guidance: float | Guidance = 1.0
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    steps: int | None = None
-    size: tuple[int, int] | None = None
-    processors: tuple[Any, ...] = ()
-
-    def __post_init__(self) -> None:
-        fits = isinstance(self.guidance, (int, float)) or hasattr(self.guidance, "active")
-        check(fits, "guidance", self.guidance, "a number or a schedule")
-        pair = isinstance(self.size, (tuple, list)) and len(self.size) == 2
-        check(self.size is None or pair, "size", self.size, "height and width in pixels")
-
-    def check_seeds(self, count: int) -> None:
-        """Raise ConfigError unless there is a seed for each of so many pictures."""
-        if not isinstance(self.seed, int):
-            accepted = f"a whole number, or {count} of them: one for each picture"
-            check(len(self.seed) == count, "seed", list(self.seed), accepted)
-
-    def options(self, published: str) -> Options:
-        """Return the rows' options; a plain number becomes the published schedule."""
-        guidance = self.guidance
-        if isinstance(guidance, (int, float)):
-            guidance = schedule(published, float(guidance))
-        return Options(
-            guidance,
-            self.temperature,
-            self.top_k,
-            self.top_p,
-            self.min_p,
-            self.steps,
-            self.processors,
+def _check_codes(tokenizer: Tokenizer, generator: Generator) -> None:
+    drawn = getattr(generator.config, "codebook_size", tokenizer.codebook_size)
+    if drawn != tokenizer.codebook_size:
+        raise ConfigError(
+            f"codebook_size={drawn} of the generator does not fit: "
+            f"the tokenizer has {tokenizer.codebook_size} codes"
         )
-
-    def seed_of(self, index: int) -> int:
-        """Return the seed of a picture."""
-        return self.seed + index if isinstance(self.seed, int) else self.seed[index]
-
-    def record(
-        self,
-        index: int,
-        name: int | str | None,
-        prompts: Sequence[str] | None,
-        size: tuple[int, int],
-    ) -> dict[str, Any]:
-        """Return a picture's settings as plain values."""
-        guidance = self.guidance
-        return {
-            "class": name,
-            "prompt": None if prompts is None else prompts[index],
-            "seed": self.seed_of(index),
-            "guidance": guidance if isinstance(guidance, (int, float)) else repr(guidance),
-            "temperature": self.temperature,
-            "top_k": self.top_k,
-            "top_p": self.top_p,
-            "min_p": self.min_p,
-            "steps": self.steps,
-            "size": list(size),
-        }
-
-
-def check_mask(mask: Tensor, size: tuple[int, int]) -> None:
-    """Raise ConfigError unless the mask is of this size, and neither empty nor full."""
-    shape = "x".join(map(str, mask.shape))
-    check(tuple(mask.shape) == size, "mask", shape, f"of the picture's size, {size[0]}x{size[1]}")
-    if not bool(mask.any()):
-        raise ConfigError("mask is empty (all black): white marks what is drawn anew")
-    if bool(mask.all()):
-        raise ConfigError("mask is full (all white): leave black what is to be kept")
-
-
-def tokens_under(mask: Tensor, layout: Any) -> Tensor:
-    """Return bool [N]: the tokens that a mask [H, W] asks to draw anew.
-
-    On the finest grid a token is drawn anew if any of its pixels is; on coarser scales if more
-    than half of them are.
-    """
-    parts = []
-    for segment in layout.segments:
-        share = functional.adaptive_avg_pool2d(mask.float()[None, None], segment.size[1:])
-        finest = segment.size == layout.extent
-        parts.append((share > (0.0 if finest else 0.5)).flatten().repeat(segment.size[0]))
-    return torch.cat(parts)
-
-
-def _checked(settings: dict[str, Any]) -> dict[str, Any]:
-    for name in settings:
-        if name not in Settings.__dataclass_fields__:
-            raise unknown("setting", name, Settings.__dataclass_fields__)
-    return settings
-
-
-def _count(classes: Sequence[Any] | None, prompts: Sequence[str] | None, count: int | None) -> int:
-    lengths = set()
-    for field, each in (("classes", classes), ("prompts", prompts)):
-        if each is not None:
-            check(not isinstance(each, str) and len(each) > 0, field, each, "a list of one or more")
-            lengths.add(len(each))
-    if len(lengths) > 1:
-        raise ConfigError("classes and prompts must be as many: one of each for every picture")
-    base = lengths.pop() if lengths else 1
-    check(count is None or count > 0, "count", count, "1 or more")
-    return base * (count or 1)
 
 
 def _callback(pipeline: Pipeline, callback: Callable[[Pipeline, int, list[Event]], None]) -> Hook:
@@ -443,35 +333,3 @@ def _callback(pipeline: Pipeline, callback: Callable[[Pipeline, int, list[Event]
         callback(pipeline, events[0].step.index, events)
 
     return hook
-
-
-def find(path_or_name: str | Path) -> Path:
-    """Return the directory of a pipeline: the one named, or `pipeline/` of a training run.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    directory = resolve(path_or_name)
-    for candidate in (directory, directory / "pipeline"):
-        if (candidate / INDEX).is_file():
-            return candidate
-    raise CheckpointError(f"{path_or_name} is no pipeline: {INDEX} is missing")
-
-
-def read_index(directory: Path) -> dict[str, Any]:
-    """Return what limner.json says.
-
-    Raises:
-        CheckpointError: it is broken, or of another format.
-    """
-    index = read_json(directory / INDEX)
-    if index.get("limner") != FORMAT:
-        found = index.get("limner")
-        raise CheckpointError(f"{directory / INDEX} is of format {found!r}: known: {FORMAT}")
-    for field, kind in (("classes", str), ("size", int)):
-        values = index.get(field)
-        if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
-            raise CheckpointError(f"{directory / INDEX} is broken: {field} must be a list")
-    if len(index["size"]) != 2:
-        raise CheckpointError(f"{directory / INDEX} is broken: size must be height and width")
-    return index

@@ -1,0 +1,17 @@
+"""Pipeline: tokenizer, generator and conditions as users hold them."""
+
+from limner.pipeline.index import find, read_index
+from limner.pipeline.masks import check_mask, tokens_under
+from limner.pipeline.pipeline import Pipeline, Preview, Result
+from limner.pipeline.settings import Settings
+
+__all__ = [
+    "Pipeline",
+    "Preview",
+    "Result",
+    "Settings",
+    "check_mask",
+    "find",
+    "read_index",
+    "tokens_under",
+]
