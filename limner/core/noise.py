@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Protocol
 
 import torch
@@ -51,10 +51,12 @@ class SeededNoise:
 
     _BLOCK = 256  # token by token, scalars of neighbours are computed together and kept
     _KEPT = 16
+    _AHEAD = 32  # inner steps of a solver that are computed together
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self._blocks: OrderedDict[tuple[str, int, int], Tensor] = OrderedDict()
+        self._solver: tuple[Hashable, Tensor] | None = None
 
     def uniform(
         self, purpose: str, tokens: Tensor, inner: int, shape: tuple[int, ...] = ()
@@ -91,17 +93,30 @@ class SeededNoise:
         return self._blocks[key]
 
     def _uniform(self, purpose: str, tokens: Tensor, inner: int, shape: tuple[int, ...]) -> Tensor:
+        if inner == 0 or len(tokens) == 0:
+            return self._drawn(purpose, tokens, range(inner, inner + 1), shape)[0]
+        # a solver asks for one inner step after another: those that follow are computed at once
+        first = 1 + (inner - 1) // self._AHEAD * self._AHEAD
+        key = (purpose, tuple(tokens.tolist()), first, shape)
+        if self._solver is None or self._solver[0] != key:
+            steps = range(first, first + self._AHEAD)
+            self._solver = (key, self._drawn(purpose, tokens, steps, shape))
+        return self._solver[1][inner - first]
+
+    def _drawn(self, purpose: str, tokens: Tensor, inner: range, shape: tuple[int, ...]) -> Tensor:
+        """Return uniform numbers, float64 [inner, n, *shape]."""
         lanes = math.prod(shape)
-        words = (lanes + 3) // 4
+        size = (len(inner), len(tokens), (lanes + 3) // 4)
+        steps = torch.arange(inner.start, inner.stop) & 0xFFFFFFFF
         counter = (
-            torch.arange(words).expand(len(tokens), words),
-            tokens.to(torch.int64).unsqueeze(1).expand(len(tokens), words),
-            torch.full((len(tokens), words), inner & 0xFFFFFFFF),
-            torch.full((len(tokens), words), _word(purpose)),
+            torch.arange(size[2]).expand(size),
+            tokens.to(torch.int64).reshape(1, -1, 1).expand(size),
+            steps.reshape(-1, 1, 1).expand(size),
+            torch.full(size, _word(purpose)),
         )
         key = (self.seed & 0xFFFFFFFF, (self.seed >> 32) & 0xFFFFFFFF)
-        bits = torch.stack(philox(counter, key), dim=-1).flatten(1)[:, :lanes]
-        return ((bits.to(torch.float64) + 0.5) / 2.0**32).reshape(len(tokens), *shape)
+        bits = torch.stack(philox(counter, key), dim=-1).flatten(2)[..., :lanes]
+        return ((bits.to(torch.float64) + 0.5) / 2.0**32).reshape(*size[:2], *shape)
 
 
 class ReplayedNoise:

@@ -1,4 +1,4 @@
-"""One way in for pictures: a packaged set by name or a folder by path."""
+"""One way in for pictures, whatever they lie in."""
 
 from __future__ import annotations
 
@@ -6,32 +6,101 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from limner.core.errors import DataError, unknown
-from limner.data.folder import load_folder
-from limner.data.packaged import list_packaged, load_packaged
+from limner.core.errors import DataError, check, unknown
+from limner.data import huggingface
+from limner.data.folder import FolderSource
+from limner.data.manifest import MANIFESTS, ManifestSource
+from limner.data.packaged import PackagedSource, list_packaged, load_packaged
 from limner.data.pictures import PictureSet
+from limner.data.shards import ShardSource
+from limner.data.source import Source, collect
+
+KINDS = (
+    "a folder of pictures or .tar shards, a table "
+    f"({', '.join(MANIFESTS)}), a .tar shard, a saved Hugging Face dataset or hf:NAME"
+)
 
 
 def load_pictures(
     source: str | os.PathLike[str], size: int, classes: Sequence[str] | None = None
 ) -> PictureSet:
-    """Load a packaged set or a folder as size x size pictures.
+    """Load pictures into memory as size x size RGB, their centre squares.
+
+    They are turned upright as their EXIF data says; what is transparent becomes white.
 
     Args:
-        source: a packaged name ("twemoji") or the path of a folder; write `./twemoji` for a folder
-            that has a packaged name.
+        source: as of `open_source`.
         size: height and width in pixels.
         classes: only these classes, labelled in this order; all by default.
 
+    Returns:
+        The pictures; those that could not be read are listed in `skipped` and logged.
+
     Raises:
-        DataError: the source or a class is unknown, or the folder cannot be used.
+        DataError: the source or a class is unknown or cannot be used, more than a tenth of the
+            pictures cannot be read, or one is too large to be safe.
         ConfigError: a size that is not accepted.
+        MissingExtra: the source needs a package that is not installed.
     """
+    check(size >= 1, "size", size, "at least 1")
     name = os.fspath(source)
     if name in list_packaged():
         return load_packaged(name, size, classes)
-    looks_like_path = Path(name).parts[1:] or name.startswith(("~", "."))
-    if not looks_like_path and not Path(name).exists():
-        raise unknown("picture set or folder", name, list_packaged(), DataError)
-    pictures = load_folder(name, size)
-    return pictures if classes is None else pictures.only(classes)
+    return collect(open_source(name, classes), size)
+
+
+def load_folder(path: str | os.PathLike[str], size: int) -> PictureSet:
+    """Load a folder of pictures (see `FolderSource`) as `load_pictures` does."""
+    check(size >= 1, "size", size, "at least 1")
+    return collect(FolderSource(path), size)
+
+
+def open_source(source: str | os.PathLike[str], classes: Sequence[str] | None = None) -> Source:
+    """Find pictures without reading them.
+
+    Args:
+        source: one of
+
+            - a packaged name ("twemoji"); write `./twemoji` for a folder that has one
+            - a folder of pictures whose sub-folders are classes (`FolderSource`)
+            - a table of files, captions and labels (`ManifestSource`)
+            - WebDataset shards: a .tar file, a folder of them or "train-{0000..0146}.tar"
+              (`ShardSource`)
+            - a saved Hugging Face dataset, or "hf:NAME" or "hf:NAME:SPLIT" (`HuggingFaceSource`)
+        classes: only these classes, labelled in this order; all by default.
+
+    Raises:
+        DataError: the source or a class is unknown or cannot be used.
+        MissingExtra: the source needs a package that is not installed.
+    """
+    whole = _open(os.fspath(source))
+    return whole if classes is None else whole.only(classes)
+
+
+def _open(name: str) -> Source:
+    path = Path(name).expanduser()
+    suffix = path.suffix.lower()
+    if name in list_packaged():
+        return PackagedSource(name)
+    if name.startswith(huggingface.PREFIX):
+        return huggingface.open_named(name)
+    if path.is_dir():
+        return _open_folder(path)
+    if suffix in MANIFESTS:
+        return ManifestSource(path)
+    if suffix == ".tar":
+        return ShardSource(name)
+    if path.exists():
+        raise DataError(f"{name!r} is no set of pictures: give {KINDS}")
+    if path.parts[1:] or suffix or name.startswith(("~", ".")):
+        raise DataError(f"picture source {name!r} does not exist: give {KINDS}")
+    raise unknown("picture set or folder", name, list_packaged(), DataError)
+
+
+def _open_folder(path: Path) -> Source:
+    if huggingface.is_saved(path):
+        return huggingface.open_saved(path)
+    has_classes = any(sub.is_dir() and not sub.name.startswith(".") for sub in path.iterdir())
+    if any(path.glob("*.tar")) and not has_classes:
+        return ShardSource(path)
+    return FolderSource(path)

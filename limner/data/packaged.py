@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import io
-import itertools
+import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib import resources
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from PIL import Image
 
 from limner.core.errors import DataError, check, unknown
+from limner.data.images import WHITE, to_levels, to_rgb, to_square
 from limner.data.pictures import PictureSet
+from limner.data.source import Source
 
 PACKS = resources.files("limner.data") / "packs"
-WHITE = (255, 255, 255)
 
 
 def list_packaged() -> tuple[str, ...]:
@@ -51,30 +53,49 @@ def load_packaged(
     colour = tuple(background)
     fits = len(colour) == 3 and all(0 <= level <= 255 for level in colour)
     check(fits, "background", background, "three numbers from 0 to 255")
-    whole = _load(name, size, colour)
+    whole = _load(name, size, (colour[0], colour[1], colour[2]))
     return whole if classes is None else whole.only(classes)
 
 
+class PackagedSource(Source):
+    """A packaged set as a source; see `tools/pack_twemoji.py` for what a pack holds.
+
+    Args:
+        name: one of `list_packaged()`.
+
+    Raises:
+        DataError: an unknown name.
+    """
+
+    def __init__(self, name: str = "twemoji") -> None:
+        if name not in list_packaged():
+            raise unknown("packaged set", name, list_packaged(), DataError)
+        with (PACKS / f"{name}.npz").open("rb") as file, np.load(file, allow_pickle=False) as pack:
+            self._encoded = pack["encoded"].tobytes()
+            self._offsets = pack["offsets"].tolist()
+            self._captions = pack["captions"].tolist()
+            labels = torch.from_numpy(pack["labels"].astype(np.int64))
+            super().__init__(name, pack["classes"].tolist(), pack["codes"].tolist(), labels)
+
+    def open(self, index: int) -> BinaryIO:
+        begin, end = self._offsets[index : index + 2]
+        return io.BytesIO(self._encoded[begin:end])
+
+    def stamp(self, index: int) -> str:
+        begin, end = self._offsets[index : index + 2]
+        return str(zlib.crc32(self._encoded[begin:end]))
+
+    def caption(self, index: int) -> str:
+        return str(self._captions[index])
+
+
 @lru_cache(maxsize=4)
-def _load(name: str, size: int, background: tuple[int, ...]) -> PictureSet:
-    """Decode a whole pack; see `tools/pack_twemoji.py` for what it holds."""
-    with (PACKS / f"{name}.npz").open("rb") as file, np.load(file, allow_pickle=False) as pack:
-        encoded, offsets = pack["encoded"].tobytes(), pack["offsets"].tolist()
-        labels = torch.from_numpy(pack["labels"].astype(np.int64))
-        classes, captions, codes = (
-            tuple(pack[field].tolist()) for field in ("classes", "captions", "codes")
-        )
-    pixels = np.empty((len(codes), size, size, 3), dtype=np.uint8)
-    for i, (begin, end) in enumerate(itertools.pairwise(offsets)):
-        pixels[i] = _decode(encoded[begin:end], size, background)
-    channels_first = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-    return PictureSet(channels_first, labels, classes, captions, codes)
-
-
-def _decode(encoded: bytes, size: int, background: tuple[int, ...]) -> np.ndarray:
-    """One transparent PNG as uint8 [size, size, 3] over the background."""
-    with Image.open(io.BytesIO(encoded)) as file:
-        drawing = file.convert("RGBA")
-    picture = Image.new("RGB", drawing.size, background)
-    picture.paste(drawing, mask=drawing.getchannel("A"))
-    return np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS))
+def _load(name: str, size: int, background: tuple[int, int, int]) -> PictureSet:
+    """Decode a whole pack."""
+    source = PackagedSource(name)
+    pixels = torch.empty(len(source), 3, size, size, dtype=torch.uint8)
+    for index in range(len(source)):
+        with Image.open(source.open(index)) as drawing:
+            pixels[index] = to_levels(to_square(to_rgb(drawing, background), size))
+    captions = tuple(source.caption(index) for index in range(len(source)))
+    return PictureSet(pixels, source.labels, source.classes, captions, source.keys)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from limner.core.errors import DataError, check, unknown
+from limner.core.errors import DataError
+from limner.data.images import to_float
+from limner.data.split import held_out_mask, renumber
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,15 +75,9 @@ class PictureSet:
         Raises:
             DataError: a class is unknown or given twice, or none is given.
         """
-        if not classes or len(set(classes)) != len(classes):
-            raise DataError(f"classes must be one or more different names, not {list(classes)}")
-        for name in classes:
-            if name not in self.classes:
-                raise unknown("class", name, self.classes, DataError)
-        renumber = torch.full((len(self.classes),), -1)
-        renumber[[self.classes.index(name) for name in classes]] = torch.arange(len(classes))
-        chosen = self.subset(renumber[self.labels] >= 0)
-        return replace(chosen, labels=renumber[chosen.labels], classes=tuple(classes))
+        labels = renumber(self.labels, self.classes, classes)
+        chosen = self.subset(labels >= 0)
+        return replace(chosen, labels=labels[labels >= 0], classes=tuple(classes))
 
     def split(self, held_out: float = 0.1) -> tuple[PictureSet, PictureSet]:
         """Divide into pictures to train on and pictures held out.
@@ -95,23 +90,10 @@ class PictureSet:
             ConfigError: `held_out` is not in [0, 1).
             DataError: there are fewer than two pictures to divide.
         """
-        check(0 <= held_out < 1, "held_out", held_out, "at least 0 and below 1")
-        draws = torch.tensor([_draw(key) for key in self.keys], dtype=torch.float64)
-        out = draws < held_out
-        if held_out > 0:
-            if len(self) < 2:
-                raise DataError(f"{len(self)} picture(s) cannot be split: at least 2 are needed")
-            out[draws.argmin()] = True
-            out[draws.argmax()] = False
+        out = held_out_mask(self.keys, held_out)
         return self.subset(~out), self.subset(out)
 
     def to_float(self, index: Tensor | Sequence[int] | slice = slice(None)) -> Tensor:
         """Pictures at `index` as float32 [n, 3, H, W] in [-1, 1]; all of them by default."""
         where = index if isinstance(index, slice) else torch.as_tensor(index)
-        return self.pixels[where].to(torch.float32) / 127.5 - 1
-
-
-def _draw(key: str) -> float:
-    """A number in [0, 1) that depends on the text of a key alone."""
-    digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48
+        return to_float(self.pixels[where])

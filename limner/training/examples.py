@@ -13,12 +13,12 @@ from limner.core.errors import ConfigError
 from limner.core.registry import TOKENIZERS
 from limner.core.request import Conditioner, Request, TextEncoder
 from limner.core.row import Condition
+from limner.core.seeds import seeded
 from limner.core.tokenizer import Tokenizer
 from limner.core.tokens import Tokens, stack
 from limner.data import PictureSet, load_pictures
 from limner.training.parts import build_part
 from limner.training.recipe import Recipe
-from limner.training.seeds import seeded
 
 CHUNK = 256  # pictures tokenised, or captions read, at once
 

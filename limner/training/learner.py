@@ -12,13 +12,13 @@ from torch import Tensor
 
 from limner.core.errors import LimnerError
 from limner.core.generator import Generator
+from limner.core.seeds import seeded
 from limner.training.ema import Ema
 from limner.training.examples import Examples, endless_batches
 from limner.training.measure import held_out_loss
 from limner.training.optimizer import build_optimizer, learning_rate, set_learning_rate
 from limner.training.progress import Moment
 from limner.training.recipe import Recipe
-from limner.training.seeds import seeded
 
 REPORT_EVERY = 10  # steps; reading a loss more often would make a GPU wait
 

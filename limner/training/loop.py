@@ -10,6 +10,7 @@ from limner.conditions.t5 import T5TextEncoder
 from limner.core.errors import ConfigError
 from limner.core.generator import Generator
 from limner.core.registry import MODELS
+from limner.core.seeds import seeded
 from limner.hub.build import parameter_count
 from limner.pipeline import Pipeline
 from limner.training.examples import Examples, prepare
@@ -19,7 +20,6 @@ from limner.training.parts import build_part, start_from_codes
 from limner.training.progress import Moment, Progress, choose_progress
 from limner.training.recipe import Recipe
 from limner.training.run import Run, RunFolder
-from limner.training.seeds import seeded
 
 
 def train(recipe: Recipe, progress: Progress | None = None) -> Run:

@@ -231,6 +231,8 @@ def test_ctrl_c_keeps_what_is_drawn(tiny_pipeline_folder: Path, tmp_path: Path) 
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # a shell's background jobs, and so their children, ignore the signal
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         until = time.monotonic() + 60

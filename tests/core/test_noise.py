@@ -49,6 +49,18 @@ def test_a_number_depends_on_its_address_alone(
         assert torch.equal(single[0], together[index])
 
 
+def test_inner_steps_may_be_asked_for_in_any_order() -> None:
+    tokens = torch.tensor([3, 1, 40])
+    forward, backward = SeededNoise(5), SeededNoise(5)
+    rising = [forward.normal("solver", tokens, inner, (2,)) for inner in range(80)]
+    for inner in reversed(range(80)):
+        assert torch.equal(backward.normal("solver", tokens, inner, (2,)), rising[inner])
+        alone = SeededNoise(5).normal("solver", tokens[:1], inner, (2,))
+        assert torch.equal(alone, rising[inner][:1])
+        backward.normal("other", tokens, inner, (2,))
+    assert len(torch.stack(rising).unique()) == 80 * 3 * 2
+
+
 def test_every_part_of_the_address_matters() -> None:
     tokens = torch.arange(50)
     base = SeededNoise(1).uniform("token", tokens, 0)

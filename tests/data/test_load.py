@@ -43,6 +43,18 @@ def test_unknown_source_lists_what_is_known() -> None:
         load_pictures("some/where", 8)
 
 
+def test_things_that_hold_no_pictures_are_named(tmp_path: Path) -> None:
+    (tmp_path / "set.zip").write_bytes(b"PK")
+    for source, message in (
+        (tmp_path / "set.zip", r"no set of pictures: give a folder .*\.jsonl.*\.tar"),
+        ("train.jsonl", r"'train\.jsonl' does not exist"),
+        ("train.tar", r"do not exist: train\.tar"),
+        ("pictures.zip", "does not exist: give a folder"),
+    ):
+        with pytest.raises(DataError, match=message):
+            load_pictures(source, 8)
+
+
 def test_importing_limner_does_not_load_torch() -> None:
     program = "import sys, limner; assert limner.__version__; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

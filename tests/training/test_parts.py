@@ -12,13 +12,13 @@ from torch import nn
 
 from limner.core.errors import ConfigError
 from limner.core.registry import MODELS
+from limner.core.seeds import seeded
 from limner.hub.save import save_part
 from limner.training.ema import Ema
 from limner.training.examples import endless_batches, prepare
 from limner.training.optimizer import build_optimizer, learning_rate
 from limner.training.parts import build_part
 from limner.training.recipe import Budget, OptimizerRecipe, PartRecipe, Recipe
-from limner.training.seeds import seeded
 
 CONFIG = {"width": 16, "depth": 1, "heads": 2, "multiple_of": 8, "codebook_size": 4}
 

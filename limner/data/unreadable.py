@@ -1,0 +1,60 @@
+"""Pictures that cannot be read: skipped, counted and listed, and refused when they are many."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from limner.core.errors import DataError
+
+MAX_UNREADABLE_SHARE = 0.1
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Stands where a picture should be, and says why it is not there."""
+
+    reason: str
+
+
+class SkipList:
+    """The pictures of one source that were skipped, each listed once.
+
+    Args:
+        source: what messages call the source.
+        total: number of pictures that the share is taken of.
+    """
+
+    def __init__(self, source: str, total: int) -> None:
+        self.source = source
+        self.total = total
+        self._reasons: dict[str, str] = {}
+        self._reported = 0
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """One "key: reason" a picture, in the order in which they were found."""
+        return tuple(f"{key}: {reason}" for key, reason in self._reasons.items())
+
+    def add(self, key: str, unreadable: Unreadable) -> None:
+        """List a picture; one that is listed already changes nothing."""
+        self._reasons.setdefault(key, unreadable.reason)
+
+    def report(self) -> None:
+        """Log the list if it grew since the last report.
+
+        Raises:
+            DataError: more than a tenth of the pictures are on it.
+        """
+        count = len(self._reasons)
+        if count == self._reported:
+            return
+        self._reported = count
+        shown = "; ".join(self.lines[:5]) + ("; ..." if count > 5 else "")
+        summary = f"{count} of {self.total} pictures in {self.source!r} cannot be read: {shown}"
+        if count > MAX_UNREADABLE_SHARE * self.total:
+            limit = f"more than {MAX_UNREADABLE_SHARE:.0%}"
+            raise DataError(f"{summary} ({limit}: repair or remove them)")
+        logger.warning("%s (skipped)", summary)
