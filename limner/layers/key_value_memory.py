@@ -210,7 +210,6 @@ class KeyValueReading:
         self.contiguous = rows == list(range(len(rows)))
         self._access: dict[int, _Access] = {}
 
-    @torch.compiler.disable  # bookkeeping by row: compiled, it would be compiled anew at every step
     def attend(
         self,
         layer: int,
@@ -298,3 +297,12 @@ class KeyValueReading:
                 bool((table == table[:1]).all()) for table in (keys.since, keys.copy, keys.place)
             )
         )
+
+
+def keep_out_of_compilation() -> None:
+    """Let compiled layers call the memory as it is.
+
+    Its bookkeeping by row would be compiled anew at every step. Not a decorator on the method:
+    that would load the compiler whenever limner is imported.
+    """
+    KeyValueReading.attend = torch.compiler.disable(KeyValueReading.attend)  # type: ignore[method-assign]

@@ -28,6 +28,7 @@ from limner.decoding.loop import Cancelled, Hook
 from limner.hub.files import written_whole
 from limner.hub.remote import push
 from limner.hub.save import load_part, save_part
+from limner.layers.key_value_memory import keep_out_of_compilation
 from limner.pipeline.index import FORMAT, INDEX, find, read_index
 from limner.pipeline.masks import check_mask, tokens_under
 from limner.pipeline.settings import Settings, checked, pictures_asked
@@ -146,6 +147,7 @@ class Pipeline:
 
     def compile(self, **options: Any) -> Pipeline:
         """Compile the generator's blocks with `torch.compile`; shapes may vary."""
+        keep_out_of_compilation()
         for block in getattr(self.generator, "blocks", [self.generator]):
             block.compile(dynamic=True, **options)
         return self
