@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from limner.core.files import replaced
 from limner.data import PictureSet, load_pictures
 from limner.evaluation.classifier import train_classifier
 from limner.evaluation.neighbours import nearest_pictures
@@ -81,7 +82,8 @@ def run(
 
     folder = Path(trained.directory)
     save_pictures(folder, drawn, recipe)
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    with replaced(folder / "metrics.json") as temporary:
+        temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     write_report(folder, trained.pipeline, drawn, learned, held_out, metrics)
     _say(console, folder, metrics)
     return metrics

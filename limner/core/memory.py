@@ -88,7 +88,7 @@ class NoMemory:
 
     def read(self, rows: Sequence[Row], slots: Slots, visible: Visible) -> Reading:
         """Open a pass whose slots see each other and nothing else."""
-        return PassReading(slots, visible)
+        return PassReading(shared_mask(visible, slots))
 
     def mark(self, row: Row) -> Any:
         """Return nothing: there is nothing to mark."""
@@ -106,10 +106,14 @@ class NoMemory:
 
 
 class PassReading:
-    """The slots of one pass attend to each other."""
+    """The slots of one pass attend to each other, and nothing is remembered.
 
-    def __init__(self, slots: Slots, visible: Visible) -> None:
-        self.mask = shared_mask(visible, slots)
+    Args:
+        mask: bool [R or 1, 1, L, L], who sees whom; None: every slot sees every slot.
+    """
+
+    def __init__(self, mask: Tensor | None = None) -> None:
+        self.mask = mask
 
     def attend(
         self,

@@ -6,7 +6,7 @@ written -> canvas, memory, hooks. Serving, editing, streaming and previews are c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -66,16 +66,30 @@ def generate(
     Returns:
         The lead rows, with their tokens drawn.
     """
-    memory = generator.memory(rows)
-    memory.admit(rows)
     try:
-        while advance(generator, rows, memory, hooks):
+        for _ in steps(generator, rows, hooks):
             pass
     except Cancelled:
         pass
+    return [row for row in rows if row.lead is None]
+
+
+def steps(
+    generator: Generator, rows: Sequence[Row], hooks: Sequence[Hook] = ()
+) -> Iterator[list[Event]]:
+    """Draw all rows to their end, in a memory of their own, and yield the events of every step.
+
+    Args:
+        rows: as `generator.begin` makes them.
+        hooks: called after every step, before it is yielded.
+    """
+    memory = generator.memory(rows)
+    memory.admit(rows)
+    try:
+        while events := advance(generator, rows, memory, hooks):
+            yield events
     finally:
         memory.release(rows)
-    return [row for row in rows if row.lead is None]
 
 
 def _reopen(rows: Sequence[Row], steps: Sequence[Step]) -> None:

@@ -126,7 +126,8 @@ class KeyValueMemory:
 
     def release(self, rows: Sequence[Row]) -> None:
         """Take the rows' places back; the last row moves into a freed place."""
-        for row in rows:
+        # from the last place on: what is released too is then never moved
+        for row in sorted(rows, key=lambda row: row.slot, reverse=True):
             last = self._rows[-1]
             if last is not row:
                 for buffer in (*self.keys, *self.values):

@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor, nn
 
-from limner.core.memory import Reading, scaled_attention
+from limner.core.errors import check
+from limner.core.memory import Reading
 from limner.layers.attention import SelfAttention
 from limner.layers.mlp import MLP
+
+
+@dataclass(frozen=True)
+class StackConfig:
+    """A stack of transformer blocks.
+
+    Args:
+        width: of the sequence.
+        depth: number of blocks.
+        heads: of each attention.
+        ratio: hidden width of the MLPs over `width`.
+    """
+
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    ratio: float = 4.0
+
+    def __post_init__(self) -> None:
+        for name in ("width", "depth", "heads", "ratio"):
+            check(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+        check(self.width % self.heads == 0, "width", self.width, f"a multiple of {self.heads}")
 
 
 class VisionBlock(nn.Module):
@@ -46,22 +71,3 @@ class VisionBlock(nn.Module):
         x = x + self.dropout(self.attention(self.attention_norm(x), reading))
         out: Tensor = x + self.dropout(self.mlp(self.mlp_norm(x)))
         return out
-
-
-class OpenReading:
-    """A pass outside the generation loop: every place sees every place, nothing is remembered."""
-
-    def attend(
-        self,
-        layer: int,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        scale: float | None = None,
-        dropout: float = 0.0,
-    ) -> Tensor:
-        """See `limner.core.memory.Reading.attend`."""
-        return scaled_attention(query, key, value, None, scale, dropout)
-
-    def close(self) -> None:
-        """Do nothing."""

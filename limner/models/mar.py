@@ -29,33 +29,11 @@ from limner.core.row import Condition, Options, Row
 from limner.core.slots import ABSENT, Slots, batch, everything
 from limner.core.tokens import Tokens
 from limner.heads.diffusion import EVALUATION_SEED, DiffusionConfig, DiffusionHead
-from limner.layers.vision_transformer import VisionBlock
+from limner.layers.vision_transformer import StackConfig, VisionBlock
 from limner.orders.masking import random_mask
 from limner.orders.random import random_partition, shuffled
 
 EPS = 1e-6
-
-
-@dataclass(frozen=True)
-class StackConfig:
-    """A stack of transformer blocks.
-
-    Args:
-        width: of the sequence.
-        depth: number of blocks.
-        heads: of each attention.
-        ratio: hidden width of the MLPs over `width`.
-    """
-
-    width: int = 768
-    depth: int = 12
-    heads: int = 12
-    ratio: float = 4.0
-
-    def __post_init__(self) -> None:
-        for name in ("width", "depth", "heads", "ratio"):
-            check(getattr(self, name) > 0, name, getattr(self, name), "above 0")
-        check(self.width % self.heads == 0, "width", self.width, f"a multiple of {self.heads}")
 
 
 @dataclass(frozen=True)

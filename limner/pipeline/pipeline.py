@@ -19,12 +19,12 @@ from limner.core.generator import Generator
 from limner.core.noise import SeededNoise
 from limner.core.registry import MODELS, TOKENIZERS
 from limner.core.request import Request, TextEncoder
-from limner.core.row import Condition, Event, Row
+from limner.core.row import Event, Row
 from limner.core.tokenizer import Tokenizer
 from limner.core.tokens import Tokens, empty, stack
 from limner.data.images import to_mask, to_pixels
-from limner.decoding import advance
-from limner.decoding.loop import Cancelled, Hook
+from limner.decoding import generate, steps
+from limner.decoding.loop import Hook
 from limner.hub.files import written_whole
 from limner.hub.remote import push
 from limner.hub.save import load_part, save_part
@@ -178,7 +178,7 @@ class Pipeline:
         asked = self._ask(classes, prompts, Settings(**checked(settings)))
         if callback_on_step_end is not None:
             hooks = [*hooks, _callback(self, callback_on_step_end)]
-        return self._result(asked, self._draw(asked, hooks))
+        return self._result(asked, hooks)
 
     def stream(
         self,
@@ -190,7 +190,7 @@ class Pipeline:
         return self._previews(self._ask(classes, prompts, Settings(**checked(settings))))
 
     def _previews(self, asked: Asked) -> Iterator[Preview]:
-        for events in self._steps(asked, ()):
+        for events in steps(self.generator, asked.rows):
             tokens = stack([row.tokens for row in asked.leads])
             step = events[0].step
             yield Preview(step.index + 1, step.total, self.preview(tokens))
@@ -223,7 +223,7 @@ class Pipeline:
             given = self.tokenizer.encode(pixels.unsqueeze(0).to(self.tokenizer.device))
         given.known = ~tokens_under(redraw, given.layout).unsqueeze(0).to(given.known.device)
         asked = self._ask(classes, prompts, Settings(**settings), given)
-        return self._result(asked, self._draw(asked, hooks))
+        return self._result(asked, hooks)
 
     @torch.no_grad()
     def preview(self, tokens: Tokens) -> Tensor:
@@ -277,7 +277,7 @@ class Pipeline:
             settings.record(index, self._class_name(labels, index), texts, (height, width))
             for index in range(count)
         )
-        return Asked(rows, leads, condition, records)
+        return Asked(rows, leads, records)
 
     def _class_name(self, labels: Sequence[int] | None, index: int) -> int | str | None:
         if labels is None:
@@ -289,22 +289,9 @@ class Pipeline:
         dtype = next(self.generator.parameters()).dtype
         return empty(layout, 1, self.tokenizer.codes, self.tokenizer.width, dtype=dtype)
 
-    def _draw(self, asked: Asked, hooks: Sequence[Hook]) -> list[Row]:
-        try:
-            for _ in self._steps(asked, hooks):
-                pass
-        except Cancelled:
-            pass
-        return asked.leads
-
-    def _steps(self, asked: Asked, hooks: Sequence[Hook]) -> Iterator[list[Event]]:
-        memory = self.generator.memory(asked.rows)
-        memory.admit(asked.rows)
-        while events := advance(self.generator, asked.rows, memory, hooks):
-            yield events
-
     @torch.no_grad()
-    def _result(self, asked: Asked, leads: Sequence[Row]) -> Result:
+    def _result(self, asked: Asked, hooks: Sequence[Hook]) -> Result:
+        leads = generate(self.generator, asked.rows, hooks)
         tokens = stack([row.tokens for row in leads]).to(self.tokenizer.device)
         finished = bool(tokens.known.all())
         pictures = self.tokenizer.decode(tokens) if finished else self.tokenizer.preview(tokens)
@@ -317,7 +304,6 @@ class Asked:
 
     rows: list[Row]
     leads: list[Row]
-    condition: Condition
     records: tuple[dict[str, Any], ...]
 
 

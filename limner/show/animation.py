@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from limner.core.errors import DataError, check
-from limner.show.files import replaced
+from limner.core.files import replaced
 from limner.show.images import Pictures, to_images
 
 FORMATS = {".gif": "GIF", ".webp": "WEBP"}

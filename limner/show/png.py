@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 
 from limner.core.errors import DataError
-from limner.show.files import replaced
+from limner.core.files import replaced
 
 KEY = "limner"
 """Keyword of the iTXt chunk."""

@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from limner.show.files import replaced
+from limner.core.files import replaced
 from limner.show.images import Pictures, to_images
 from limner.show.plot import Points, line_chart
 

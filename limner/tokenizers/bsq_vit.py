@@ -14,38 +14,17 @@ from torch import Tensor, nn
 
 from limner.core.errors import check
 from limner.core.layout import Layout, grid
+from limner.core.memory import PassReading
 from limner.core.noise import Noise
 from limner.core.registry import TOKENIZERS
 from limner.core.tokenizer import Tokenizer
 from limner.core.tokens import Tokens, from_ids
 from limner.layers.patchify import patchify, unpatchify
-from limner.layers.vision_transformer import OpenReading, VisionBlock
+from limner.layers.vision_transformer import StackConfig, VisionBlock
 from limner.tokenizers.quantizers.bsq import BSQ, BSQConfig
 from limner.tokenizers.quantizers.quantizer import Quantized
 
 _EPS = 1e-5
-
-
-@dataclass(frozen=True)
-class TransformerConfig:
-    """Size of the encoder or the decoder.
-
-    Args:
-        width: of the sequence.
-        depth: number of blocks.
-        heads: of each attention.
-        ratio: hidden width of the MLPs over `width`.
-    """
-
-    width: int = 768
-    depth: int = 12
-    heads: int = 12
-    ratio: float = 4.0
-
-    def __post_init__(self) -> None:
-        for name in ("width", "depth", "heads", "ratio"):
-            check(getattr(self, name) > 0, name, getattr(self, name), "above 0")
-        check(self.width % self.heads == 0, "heads", self.heads, f"a divisor of {self.width}")
 
 
 @dataclass(frozen=True)
@@ -63,8 +42,8 @@ class BSQViTConfig:
 
     size: int = 256
     patch: int = 8
-    encoder: TransformerConfig = field(default_factory=TransformerConfig)
-    decoder: TransformerConfig = field(default_factory=TransformerConfig)
+    encoder: StackConfig = field(default_factory=StackConfig)
+    decoder: StackConfig = field(default_factory=StackConfig)
     painter: int = 3072
     quantizer: BSQConfig = field(default_factory=BSQConfig)
 
@@ -77,7 +56,7 @@ class BSQViTConfig:
 class Transformer(nn.Module):
     """Learned positions, a norm, pre-norm blocks that see everything, a norm."""
 
-    def __init__(self, config: TransformerConfig, places: int) -> None:
+    def __init__(self, config: StackConfig, places: int) -> None:
         super().__init__()
         self.places = nn.Parameter(torch.randn(places, config.width) * config.width**-0.5)
         self.norm_in = nn.LayerNorm(config.width, _EPS)
@@ -89,7 +68,7 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map float [B, N, width] to the same shape."""
-        x, reading = self.norm_in(x + self.places), OpenReading()
+        x, reading = self.norm_in(x + self.places), PassReading()
         for block in self.blocks:
             x = block(x, reading)
         out: Tensor = self.norm_out(x)

@@ -7,14 +7,12 @@ a token is: the nearest of k-means codes on a raster grid, codes of residuals on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from limner.core.canvas import Canvas
 from limner.core.errors import DataError, LimnerError, check
 from limner.core.layout import Layout, grid
 from limner.core.noise import Noise
@@ -22,12 +20,12 @@ from limner.core.registry import TOKENIZERS
 from limner.core.tokenizer import Tokenizer
 from limner.core.tokens import Tokens, from_ids, from_values
 from limner.tokenizers.patch_latents import PatchLatents
+from limner.tokenizers.pyramids import PyramidTokenizer
 from limner.tokenizers.quantizers.codebook import Codebook
 from limner.tokenizers.quantizers.multiscale import (
     MultiScaleConfig,
     MultiScaleQuantizer,
     check_scales,
-    picture_pyramid,
 )
 
 FIT_LIMIT = 4096
@@ -197,7 +195,7 @@ class PatchMultiScaleConfig(PatchConfig):
 
 
 @TOKENIZERS.family("patch-multiscale", PatchMultiScaleConfig)
-class PatchMultiScale(PatchTokenizer):
+class PatchMultiScale(PyramidTokenizer, PatchTokenizer):
     """Codes of residuals on a pyramid of scales; its quantiser is the canvas of VAR's kind."""
 
     config: PatchMultiScaleConfig
@@ -214,24 +212,6 @@ class PatchMultiScale(PatchTokenizer):
     def code_vectors(self) -> Tensor:
         """Return the codes' latents, float [V, width]."""
         return self.quantizer.codebook.weight
-
-    @property
-    def canvas(self) -> Canvas:  # type: ignore[override]
-        """The sum of the scales so far."""
-        return self.quantizer
-
-    def layout(
-        self,
-        height: int,
-        width: int,
-        frames: int = 1,
-        scales: Sequence[int | tuple[int, int]] | None = None,
-        **schedule: Any,
-    ) -> Layout:
-        """Return the pyramid of a picture of this size; see `picture_pyramid` for `scales`."""
-        self.check_size(height, width)
-        rows, columns = height // self.factor, width // self.factor
-        return picture_pyramid(self.config.scales, rows, columns, scales)
 
     def preview(self, tokens: Tokens) -> Tensor:
         """Return the picture that the known scales add up to."""

@@ -7,25 +7,22 @@ the canvas of next-scale models.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from limner.core.canvas import Canvas
 from limner.core.layout import Layout
 from limner.core.noise import Noise
 from limner.core.registry import TOKENIZERS
-from limner.core.tokenizer import Tokenizer
 from limner.core.tokens import Tokens
 from limner.layers.convolution import ConvDecoder, ConvEncoder, ConvolutionConfig
+from limner.tokenizers.pyramids import PyramidTokenizer
 from limner.tokenizers.quantizers.multiscale import (
     MultiScaleConfig,
     MultiScaleQuantizer,
     check_scales,
-    picture_pyramid,
 )
 from limner.tokenizers.quantizers.quantizer import Quantized
 
@@ -49,7 +46,7 @@ class VARVQVAEConfig:
 
 
 @TOKENIZERS.family("var-vqvae", VARVQVAEConfig)
-class VARVQVAE(Tokenizer):
+class VARVQVAE(PyramidTokenizer):
     """Pictures to a pyramid of codes and back.
 
     Module names: `encoder`, `quant_conv` (3x3), `quantizer`, `post_quant_conv` (3x3), `decoder`.
@@ -73,24 +70,6 @@ class VARVQVAE(Tokenizer):
         self.quantizer = MultiScaleQuantizer(config.quantizer)
         self.post_quant_conv = nn.Conv2d(width, width, 3, padding=1)
         self.decoder = ConvDecoder(config.convolution, width)
-
-    @property
-    def canvas(self) -> Canvas:  # type: ignore[override]
-        """The sum of the scales so far."""
-        return self.quantizer
-
-    def layout(
-        self,
-        height: int,
-        width: int,
-        frames: int = 1,
-        scales: Sequence[int | tuple[int, int]] | None = None,
-        **schedule: Any,
-    ) -> Layout:
-        """Return the pyramid of a picture of this size; see `picture_pyramid` for `scales`."""
-        self.check_size(height, width)
-        rows, columns = height // self.factor, width // self.factor
-        return picture_pyramid(self.config.scales, rows, columns, scales)
 
     @torch.no_grad()
     def encode(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 from limner.core.config import to_dict
 from limner.core.errors import check
+from limner.core.files import replaced
 from limner.pipeline import Pipeline
 from limner.show.grid import contact_sheet
 from limner.show.png import save_png
@@ -58,9 +58,8 @@ class RunFolder:
 
     def write(self, name: str, text: str) -> None:
         """Write a file whole or not at all."""
-        temporary = self.path / f".{name}.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self.path / name)
+        with replaced(self.path / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
     def log(self, moment: Moment) -> None:
         """Add a line to log.jsonl."""

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from limner.hub.convert import detect
 from limner.hub.official import converters
 from limner.layers.convolution import ConvolutionConfig
+from limner.layers.vision_transformer import StackConfig
 from limner.models.taming_gpt import TamingGPT, TamingGPTConfig
-from limner.tokenizers.bsq_vit import BSQViTConfig, TransformerConfig
+from limner.tokenizers.bsq_vit import BSQViTConfig
 from limner.tokenizers.kl_autoencoder import KLAutoencoderConfig
 from limner.tokenizers.maskgit_vq import MaskGITVQConfig
 from limner.tokenizers.quantizers.bsq import BSQConfig
@@ -23,7 +24,7 @@ from limner.tokenizers.vqgan import VQGANConfig
 
 SMALL = ConvolutionConfig(32, (2, 1, 3), 1, encoder_attention=(0, 2), decoder_attention=(2,))
 PLAIN = replace(SMALL, encoder_attention=(), decoder_attention=())
-VIT = TransformerConfig(16, 2, 2)
+VIT = StackConfig(16, 2, 2)
 
 CONFIGS = {
     "vqgan": VQGANConfig(SMALL, 8, VQConfig(codebook_size=20, width=4, commitment=1.0, pull=0.25)),

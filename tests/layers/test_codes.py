@@ -8,8 +8,9 @@ import torch
 from limner.core.errors import ConfigError
 from limner.heads.diffusion import DiffusionConfig
 from limner.layers.codes import projected_codes
+from limner.layers.vision_transformer import StackConfig
 from limner.models.llamagen import LlamaGen, LlamaGenConfig
-from limner.models.mar import MAR, MARConfig, StackConfig
+from limner.models.mar import MAR, MARConfig
 from limner.tokenizers.patches import (
     PatchContinuous,
     PatchContinuousConfig,

@@ -16,7 +16,8 @@ from limner.decoding import advance, generate
 from limner.heads.diffusion import DiffusionConfig
 from limner.heads.guidance import Constant, DrawnRamp
 from limner.hub.build import blank, parameter_count
-from limner.models.mar import MAR, MARConfig, StackConfig
+from limner.layers.vision_transformer import StackConfig
+from limner.models.mar import MAR, MARConfig
 
 LAYOUT = grid(3, 4, kind="values")
 WIDTH, CLASSES = 5, 3

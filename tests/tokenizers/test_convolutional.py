@@ -15,7 +15,8 @@ from limner.core.registry import TOKENIZERS
 from limner.core.tokenizer import Tokenizer
 from limner.hub.build import parameter_count, weightless
 from limner.layers.convolution import ConvolutionConfig
-from limner.tokenizers.bsq_vit import BSQViT, BSQViTConfig, TransformerConfig
+from limner.layers.vision_transformer import StackConfig
+from limner.tokenizers.bsq_vit import BSQViT, BSQViTConfig
 from limner.tokenizers.kl_autoencoder import KLAutoencoder, KLAutoencoderConfig, Posterior
 from limner.tokenizers.maskgit_vq import MaskGITVQ, MaskGITVQConfig
 from limner.tokenizers.quantizers.bsq import BSQConfig
@@ -29,7 +30,7 @@ from limner.tokenizers.vqgan import VQGAN, VQGANConfig
 
 SMALL = ConvolutionConfig(channels=32, multipliers=(1, 1), blocks=1)
 PLAIN = ConvolutionConfig(32, (1, 2), 1, encoder_attention=(), decoder_attention=())
-VIT = TransformerConfig(16, 1, 2)
+VIT = StackConfig(16, 1, 2)
 
 MAKERS = {
     "vq": lambda: VQGAN(VQGANConfig(SMALL, 8, VQConfig(codebook_size=32, width=4))),

@@ -15,7 +15,8 @@ from limner.core.registry import TOKENIZERS
 from limner.hub.official.converter import Converter, Shapes
 from limner.hub.official.quantizers import bsq_config
 from limner.hub.official.tables import KeyTable, nested, rename
-from limner.tokenizers.bsq_vit import BSQViTConfig, TransformerConfig
+from limner.layers.vision_transformer import StackConfig
+from limner.tokenizers.bsq_vit import BSQViTConfig
 
 LICENCE = "MIT (https://github.com/zhaoyue-zephyrus/bsq-vit)"
 
@@ -66,9 +67,9 @@ def vit_config(arguments: Mapping[str, Any]) -> BSQViTConfig:
     )
 
 
-def _transformer(sizes: Mapping[str, Any]) -> TransformerConfig:
+def _transformer(sizes: Mapping[str, Any]) -> StackConfig:
     ratio = float(sizes.get("mlp_ratio", 4.0))
-    return TransformerConfig(sizes["width"], sizes["layers"], sizes["heads"], ratio)
+    return StackConfig(sizes["width"], sizes["layers"], sizes["heads"], ratio)
 
 
 def _infer(shapes: Shapes, given: Mapping[str, Any]) -> dict[str, Any]:

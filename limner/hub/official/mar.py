@@ -19,7 +19,8 @@ from limner.heads.diffusion import DiffusionConfig
 from limner.heads.guidance import schedule
 from limner.hub.official.converter import Converter, Shapes
 from limner.hub.official.tables import KeyTable, Rule, nested, rename
-from limner.models.mar import MARConfig, StackConfig
+from limner.layers.vision_transformer import StackConfig
+from limner.models.mar import MARConfig
 
 LICENCE = "MIT (https://github.com/LTH14/mar)"
 

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from limner.core.errors import ConfigError, DataError
+from limner.core.files import replaced
 from limner.show import read_settings, save_animation, save_png, to_images
-from limner.show.files import replaced
 
 
 def noise(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.Image:
