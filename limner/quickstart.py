@@ -68,6 +68,7 @@ def run(
     """
     console = console or Console(stderr=True)
     recipe = load_recipe(RECIPE, {"output": output, "budget.seconds": seconds, "sample.each": 0})
+    assert isinstance(recipe, Recipe)
     torch.set_num_threads(quickest_threads())
     console.print(f"[bold]1/3[/] learning from real pictures for {seconds:.0f} s ({RECIPE})")
     trained = train(recipe)

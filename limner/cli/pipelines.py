@@ -11,7 +11,7 @@ import torch
 from limner.conditions.t5 import T5TextEncoder
 from limner.hub.convert import sha256
 from limner.pipeline import Pipeline, find
-from limner.training.loop import choose_device
+from limner.pipeline.device import choose_device
 
 
 @dataclass(frozen=True)

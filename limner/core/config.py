@@ -107,7 +107,7 @@ def _coerce_union(choices: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is None and type(None) in choices:
         return None
     errors = []
-    for choice in _of_kind(choices, value):
+    for choice in _of_kind(choices, value, where):
         try:
             return _coerce(choice, value, where)
         except ConfigError as error:
@@ -115,7 +115,7 @@ def _coerce_union(choices: tuple[Any, ...], value: Any, where: str) -> Any:
     raise errors[0]
 
 
-def _of_kind(choices: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+def _of_kind(choices: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     """Return what a value may be: where it names its `kind`, the dataclass of that kind alone."""
     choices = tuple(choice for choice in choices if choice is not type(None))
     if not isinstance(value, Mapping) or "kind" not in value:
@@ -126,7 +126,11 @@ def _of_kind(choices: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
         if isinstance(choice, type) and dataclasses.is_dataclass(choice)
         for kind in typing.get_args(_hints(choice).get("kind"))
     }
-    return (kinds[value["kind"]],) if value["kind"] in kinds else choices
+    if not kinds:
+        return choices
+    if value["kind"] not in kinds:
+        raise unknown(f"value of {where}.kind", str(value["kind"]), kinds)
+    return (kinds[value["kind"]],)
 
 
 def _coerce_literal(choices: tuple[Any, ...], value: Any, where: str) -> Any:

@@ -14,6 +14,7 @@ from limner.data.packaged import PackagedSource, list_packaged, load_packaged
 from limner.data.pictures import PictureSet
 from limner.data.shards import ShardSource
 from limner.data.source import Source, collect
+from limner.data.unreadable import UNREADABLE
 
 KINDS = (
     "a folder of pictures or .tar shards, a table "
@@ -22,7 +23,10 @@ KINDS = (
 
 
 def load_pictures(
-    source: str | os.PathLike[str], size: int, classes: Sequence[str] | None = None
+    source: str | os.PathLike[str],
+    size: int,
+    classes: Sequence[str] | None = None,
+    unreadable: float = UNREADABLE,
 ) -> PictureSet:
     """Load pictures into memory as size x size RGB, their centre squares.
 
@@ -32,13 +36,14 @@ def load_pictures(
         source: as of `open_source`.
         size: height and width in pixels.
         classes: only these classes, labelled in this order; all by default.
+        unreadable: share of the pictures that may be unreadable.
 
     Returns:
         The pictures; those that could not be read are listed in `skipped` and logged.
 
     Raises:
-        DataError: the source or a class is unknown or cannot be used, more than a tenth of the
-            pictures cannot be read, or one is too large to be safe.
+        DataError: the source or a class is unknown or cannot be used, too many pictures cannot be
+            read, or one is too large to be safe.
         ConfigError: a size that is not accepted.
         MissingExtra: the source needs a package that is not installed.
     """
@@ -46,7 +51,7 @@ def load_pictures(
     name = os.fspath(source)
     if name in list_packaged():
         return load_packaged(name, size, classes)
-    return collect(open_source(name, classes), size)
+    return collect(open_source(name, classes), size, unreadable)
 
 
 def load_folder(path: str | os.PathLike[str], size: int) -> PictureSet:

@@ -18,7 +18,7 @@ from limner.core.errors import check
 from limner.data.images import decode, to_levels, to_square
 from limner.data.pictures import PictureSet
 from limner.data.split import held_out_mask, renumber
-from limner.data.unreadable import SkipList, Unreadable
+from limner.data.unreadable import UNREADABLE, SkipList, Unreadable
 
 
 class Source(ABC):
@@ -96,6 +96,10 @@ class Source(ABC):
         labels = renumber(self.labels, self.classes, classes)
         return _Part(self, (labels >= 0).nonzero().flatten(), classes, labels)
 
+    def at(self, index: Sequence[int]) -> Source:
+        """Return the pictures at some places, in that order."""
+        return _Part(self, torch.as_tensor(list(index)), self.classes, self.labels)
+
     def split(self, held_out: float = 0.1) -> tuple[Source, Source]:
         """Divide into pictures to train on and pictures held out, as `PictureSet.split` does.
 
@@ -136,14 +140,19 @@ class _Part(Source):
         return self.whole.caption(int(self.index[index]))
 
 
-def collect(source: Source, size: int) -> PictureSet:
+def collect(source: Source, size: int, unreadable: float = UNREADABLE) -> PictureSet:
     """Read a whole source into memory as size x size pictures, their centre squares.
+
+    Args:
+        source: that is read.
+        size: height and width in pixels.
+        unreadable: share of the pictures that may be unreadable.
 
     Returns:
         The pictures; those that could not be read are listed in `skipped` and logged.
 
     Raises:
-        DataError: more than a tenth cannot be read, or one is too large to be safe.
+        DataError: too many cannot be read, or one is too large to be safe.
         ConfigError: a size that is not accepted.
     """
     check(size >= 1, "size", size, "at least 1")
@@ -155,7 +164,7 @@ def collect(source: Source, size: int) -> PictureSet:
         return to_levels(to_square(picture, size))
 
     good: dict[int, Tensor] = {}
-    skipped = SkipList(source.name, len(source))
+    skipped = SkipList(source.name, len(source), unreadable)
     with decoders() as pool:
         for index, result in enumerate(pool.map(read, range(len(source)))):
             if isinstance(result, Unreadable):

@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from limner.core.errors import DataError, check
 from limner.core.seeds import seeded
+from limner.data.endless import EndlessOrder
 from limner.data.images import to_float
 from limner.data.source import Source
-from limner.data.unreadable import SkipList, Unreadable
+from limner.data.unreadable import UNREADABLE, SkipList, Unreadable
 from limner.data.views import Views
 
 MOST_IN_A_ROW = 100  # unreadable pictures that one position passes over before it gives up
@@ -95,8 +96,7 @@ class PictureStream(Dataset[Example]):
         self.views = views
         self.seed = seed
         self.shuffle = shuffle
-        self._epoch = -1
-        self._order = torch.empty(0, dtype=torch.int64)
+        self.order = EndlessOrder(len(source), seed, shuffle)
 
     def __len__(self) -> int:
         """Return N, the positions in an epoch; positions go on after them."""
@@ -109,7 +109,7 @@ class PictureStream(Dataset[Example]):
             DataError: a picture is too large to be safe, or none of many can be read.
         """
         epoch, place = divmod(position, len(self))
-        order = self._order_of(epoch)
+        order = self.order.epoch(epoch)
         skipped: list[tuple[str, Unreadable]] = []
         for step in range(min(len(self), MOST_IN_A_ROW)):
             index = int(order[(place + step) % len(self)])
@@ -129,17 +129,6 @@ class PictureStream(Dataset[Example]):
             f"them {key}: {unreadable.reason}"
         )
 
-    def _order_of(self, epoch: int) -> Tensor:
-        """Int64 [N], the pictures in the order of an epoch."""
-        if epoch != self._epoch:
-            rng = seeded(self.seed, "order", epoch)
-            size = len(self)
-            self._order = (
-                torch.randperm(size, generator=rng) if self.shuffle else torch.arange(size)
-            )
-            self._epoch = epoch
-        return self._order
-
 
 class PictureLoader:
     """Endless batches of a stream; where it stands can be saved and restored exactly.
@@ -153,13 +142,20 @@ class PictureLoader:
         workers: processes that decode; 0: this one does.
         rank: number of this process among those that train together.
         ranks: their number; together they see the stream in batches of `batch * ranks`.
+        unreadable: share of the pictures that may be unreadable.
 
     Raises:
         ConfigError: a number that is not accepted.
     """
 
     def __init__(
-        self, stream: PictureStream, batch: int, workers: int = 0, rank: int = 0, ranks: int = 1
+        self,
+        stream: PictureStream,
+        batch: int,
+        workers: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+        unreadable: float = UNREADABLE,
     ) -> None:
         check(batch >= 1, "batch", batch, "at least 1")
         check(workers >= 0, "workers", workers, "at least 0")
@@ -170,7 +166,7 @@ class PictureLoader:
         self.rank = rank
         self.ranks = ranks
         self.position = 0
-        self._skipped = SkipList(stream.source.name, len(stream))
+        self._skipped = SkipList(stream.source.name, len(stream), unreadable)
 
     @property
     def skipped(self) -> tuple[str, ...]:
@@ -181,8 +177,7 @@ class PictureLoader:
         """Yield batches without end, from the present position on.
 
         Raises:
-            DataError: more than a tenth of the pictures cannot be read, or one is too large to be
-                safe.
+            DataError: too many pictures cannot be read, or one is too large to be safe.
         """
         try:
             for batch in self._loader():

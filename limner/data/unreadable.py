@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from limner.core.errors import DataError
+from limner.core.errors import DataError, check
 
-MAX_UNREADABLE_SHARE = 0.1
+UNREADABLE = 0.1  # share of the pictures that may be unreadable, where nothing else is said
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +25,15 @@ class SkipList:
     Args:
         source: what messages call the source.
         total: number of pictures that the share is taken of.
+        limit: share of them above which it is an error.
+
+    Raises:
+        ConfigError: a limit that is not accepted.
     """
 
-    def __init__(self, source: str, total: int) -> None:
+    def __init__(self, source: str, total: int, limit: float = UNREADABLE) -> None:
+        check(0 <= limit <= 1, "unreadable", limit, "between 0 and 1")
+        self.limit = limit
         self.source = source
         self.total = total
         self._reasons: dict[str, str] = {}
@@ -46,7 +52,7 @@ class SkipList:
         """Log the list if it grew since the last report.
 
         Raises:
-            DataError: more than a tenth of the pictures are on it.
+            DataError: more pictures than the limit are on it.
         """
         count = len(self._reasons)
         if count == self._reported:
@@ -54,7 +60,7 @@ class SkipList:
         self._reported = count
         shown = "; ".join(self.lines[:5]) + ("; ..." if count > 5 else "")
         summary = f"{count} of {self.total} pictures in {self.source!r} cannot be read: {shown}"
-        if count > MAX_UNREADABLE_SHARE * self.total:
-            limit = f"more than {MAX_UNREADABLE_SHARE:.0%}"
+        if count > self.limit * self.total:
+            limit = f"more than {self.limit:.0%}"
             raise DataError(f"{summary} ({limit}: repair or remove them)")
         logger.warning("%s (skipped)", summary)

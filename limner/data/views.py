@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from limner.core.errors import check
+from limner.data.augment import Augment
 from limner.data.images import to_levels, to_square
 
 
@@ -38,6 +39,7 @@ class CentreCrop:
     """
 
     size: int
+    kind: Literal["centre"] = "centre"
 
     def __post_init__(self) -> None:
         check(self.size >= 1, "size", self.size, "at least 1")
@@ -62,29 +64,36 @@ class RandomCrop:
         smallest: short side after resizing, at least, as a multiple of `size`.
         largest: the same, at most; all lengths between are equally likely.
         flip: probability that the square is mirrored left to right.
+        count: V, squares of each picture.
     """
 
     size: int
     smallest: float = 1.125
     largest: float = 1.125
     flip: float = 0.0
+    count: int = 1
+    kind: Literal["random"] = "random"
 
     def __post_init__(self) -> None:
         check(self.size >= 1, "size", self.size, "at least 1")
         check(self.smallest >= 1, "smallest", self.smallest, "at least 1")
         check(self.largest >= self.smallest, "largest", self.largest, "at least `smallest`")
         check(0 <= self.flip <= 1, "flip", self.flip, "between 0 and 1")
+        check(self.count >= 1, "count", self.count, "at least 1")
 
     @property
     def views(self) -> int:
-        return 1
+        return self.count
 
     def __call__(self, picture: Image.Image, rng: torch.Generator) -> Tensor:
+        return _stack(self._square(picture, rng) for _ in range(self.count))
+
+    def _square(self, picture: Image.Image, rng: torch.Generator) -> Tensor:
         least, most = round(self.size * self.smallest), round(self.size * self.largest)
         short = _draw(most - least, rng) + least
         resized = picture.resize(_scaled(picture.size, short), Image.Resampling.LANCZOS)
         left, top = (_draw(side - self.size, rng) for side in resized.size)
-        square = to_levels(_square(resized, left, top, self.size))[None]
+        square = to_levels(_square(resized, left, top, self.size))
         mirrored = bool(torch.rand((), generator=rng) < self.flip)
         return square.flip(-1) if mirrored else square
 
@@ -102,6 +111,7 @@ class TenCrop:
 
     size: int
     crop_range: float = 1.1
+    kind: Literal["ten"] = "ten"
 
     def __post_init__(self) -> None:
         check(self.size >= 1, "size", self.size, "at least 1")
@@ -133,6 +143,7 @@ class CentreAndMirror:
     """
 
     size: int
+    kind: Literal["mirror"] = "mirror"
 
     def __post_init__(self) -> None:
         check(self.size >= 1, "size", self.size, "at least 1")
@@ -144,6 +155,47 @@ class CentreAndMirror:
     def __call__(self, picture: Image.Image, rng: torch.Generator) -> Tensor:
         square = _shrunk_square(picture, self.size)
         return _stack((square, square.flip(-1)))
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """The centre square as it is, then moved by some pixels and mirrored at random; see `Augment`.
+
+    Args:
+        size: height and width in pixels.
+        shift: largest move in pixels, along both axes.
+        flip: probability that a moved square is mirrored left to right.
+        count: V, the square itself and V - 1 moved ones.
+    """
+
+    size: int
+    shift: int = 0
+    flip: float = 0.0
+    count: int = 1
+    kind: Literal["shifted"] = "shifted"
+
+    def __post_init__(self) -> None:
+        check(self.size >= 1, "size", self.size, "at least 1")
+        check(self.count >= 1, "count", self.count, "at least 1")
+        _ = self.augment
+
+    @property
+    def augment(self) -> Augment:
+        """How the moved squares come about."""
+        return Augment(self.shift, self.flip)
+
+    @property
+    def views(self) -> int:
+        return self.count
+
+    def __call__(self, picture: Image.Image, rng: torch.Generator) -> Tensor:
+        square = to_levels(to_square(picture, self.size))[None]
+        moved = self.augment(square.repeat(self.count - 1, 1, 1, 1), rng)
+        return torch.cat([square, moved])
+
+
+AnyViews = CentreCrop | RandomCrop | TenCrop | CentreAndMirror | Shifted
+"""All of them, told apart by their `kind`."""
 
 
 def _shrunk_square(picture: Image.Image, size: int) -> Tensor:

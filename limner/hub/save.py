@@ -6,6 +6,7 @@ name or null, "config": {...}}`. A tensor that two modules share is stored once.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping
@@ -18,7 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from limner.core.config import from_dict, to_dict
-from limner.core.errors import CheckpointError, ConfigError
+from limner.core.errors import CheckpointError, ConfigError, DataError
+from limner.core.files import replaced
 from limner.core.registry import MODELS, TOKENIZERS, Registry
 from limner.core.tokenizer import Tokenizer
 from limner.hub.build import blank, fill, tied
@@ -68,6 +70,30 @@ def write_part(module: nn.Module, tensors: Mapping[str, Tensor], directory: str 
             raise CheckpointError(f"{directory} cannot be written: {error}") from None
         # safetensors makes files that only their owner can read
         shutil.copymode(temporary / CONFIG, temporary / WEIGHTS)
+
+
+def replace_weights(module: nn.Module, tensors: Mapping[str, Tensor], directory: Path) -> None:
+    """Write other weights of a part that `save_part` wrote; a reader finds the old or the new.
+
+    Raises:
+        CheckpointError: they cannot be written; the old ones are as they were.
+    """
+    try:
+        with replaced(directory / WEIGHTS) as temporary:
+            save_file(_stored(module, tensors), temporary, metadata={"format": "pt"})
+            shutil.copymode(directory / CONFIG, temporary)
+    except (SafetensorError, DataError) as error:
+        raise CheckpointError(f"{directory} cannot be written: {error}") from None
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Return a text that changes whenever the configuration or a weight of a part does."""
+    digest = hashlib.sha256(json.dumps(to_dict(module.config), sort_keys=True).encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(content.data)
+    return digest.hexdigest()[:32]
 
 
 def load_part(

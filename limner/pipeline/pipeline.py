@@ -28,7 +28,7 @@ from limner.decoding.loop import Hook
 from limner.hub.files import written_whole
 from limner.hub.remote import push
 from limner.hub.save import load_part, save_part
-from limner.layers.key_value_memory import keep_out_of_compilation
+from limner.pipeline.compilation import compile_blocks
 from limner.pipeline.index import FORMAT, INDEX, find, read_index
 from limner.pipeline.masks import check_mask, tokens_under
 from limner.pipeline.settings import Settings, checked, pictures_asked
@@ -127,11 +127,15 @@ class Pipeline:
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write the pipeline whole or not at all: limner.json, tokenizer/ and model/."""
-        index = {"limner": FORMAT, "classes": list(self.classes), "size": list(self.size)}
         with written_whole(directory) as target:
             save_part(self.tokenizer, target / "tokenizer")
             save_part(self.generator, target / "model")
-            (target / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+            (target / INDEX).write_text(self.index(), encoding="utf-8")
+
+    def index(self) -> str:
+        """Return the text of limner.json, which makes a directory with both parts a pipeline."""
+        index = {"limner": FORMAT, "classes": list(self.classes), "size": list(self.size)}
+        return json.dumps(index, indent=1) + "\n"
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Upload the pipeline to the hub and return its address; options as for `hub.push`."""
@@ -147,9 +151,7 @@ class Pipeline:
 
     def compile(self, **options: Any) -> Pipeline:
         """Compile the generator's blocks with `torch.compile`; shapes may vary."""
-        keep_out_of_compilation()
-        for block in getattr(self.generator, "blocks", [self.generator]):
-            block.compile(dynamic=True, **options)
+        compile_blocks(self.generator, dynamic=True, **options)
         return self
 
     def __call__(

@@ -18,6 +18,7 @@ from limner.core.tokens import Tokens, from_ids
 from limner.layers.convolution import ConvDecoder, ConvEncoder, ConvolutionConfig
 from limner.tokenizers.quantizers.codebook import Codebook
 from limner.tokenizers.quantizers.quantizer import Quantized, Quantizer
+from limner.tokenizers.reconstruction import Reconstruction
 
 
 class ConvolutionalTokenizer(Tokenizer):
@@ -83,6 +84,19 @@ class ConvolutionalTokenizer(Tokenizer):
         ids = tokens.ids.squeeze(-1) if self.codes == 1 else tokens.ids
         values = self.quantizer.lookup(ids).to(self.post_quant_conv.weight)
         return values.unflatten(1, tokens.layout.extent[1:]).movedim(-1, 1)
+
+    @property
+    def last_layer(self) -> Tensor:
+        """Weights of the layer that makes the pixels."""
+        return self.decoder.conv_out.weight
+
+    def reconstruct(self, pictures: Tensor, rng: torch.Generator | None = None) -> Reconstruction:
+        """Send pictures [B, channels, H, W] through codes and back, as training needs it."""
+        self.check_size(*pictures.shape[-2:])
+        vectors = self.encode_latents(pictures).movedim(1, -1)
+        quantized: Quantized = self.quantizer(vectors)
+        shown = self.decode_latents(quantized.values.movedim(-1, 1))
+        return Reconstruction(shown, quantized.losses, vectors.detach(), quantized.ids)
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Quantized]:
         """Return reconstructions, not clamped, and what the quantiser made of the latents.

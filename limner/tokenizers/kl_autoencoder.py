@@ -21,6 +21,7 @@ from limner.core.tokenizer import Tokenizer
 from limner.core.tokens import Tokens, from_values
 from limner.layers.convolution import ConvDecoder, ConvEncoder, ConvolutionConfig
 from limner.layers.patchify import patchify, unpatchify
+from limner.tokenizers.reconstruction import Reconstruction
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class KLAutoencoder(Tokenizer):
     """
 
     config: KLAutoencoderConfig
+    quantizer = None
 
     def __init__(self, config: KLAutoencoderConfig) -> None:
         super().__init__()
@@ -154,12 +156,28 @@ class KLAutoencoder(Tokenizer):
         pictures: Tensor = self.decoder(self.post_quant_conv(latents))
         return pictures
 
-    def forward(self, pictures: Tensor, rng: torch.Generator) -> tuple[Tensor, Posterior]:
-        """Return reconstructions of drawn latents, not clamped, and the posterior."""
+    @property
+    def last_layer(self) -> Tensor:
+        """Weights of the layer that makes the pixels."""
+        return self.decoder.conv_out.weight
+
+    def reconstruct(self, pictures: Tensor, rng: torch.Generator | None = None) -> Reconstruction:
+        """Send pictures [B, channels, H, W] through drawn latents and back, as training needs it.
+
+        The loss "kl" is the divergence from the standard normal by pixel value, so that its weight
+        is that of a sum over the picture beside the sum of its pixels' errors.
+
+        Args:
+            rng: draws the latents; None: their means.
+        """
         self.check_size(*pictures.shape[-2:])
         posterior = self.posterior(pictures)
-        normal = torch.randn(posterior.mean.shape, generator=rng).to(posterior.mean)
-        return self.decode_latents(posterior.sample(normal)), posterior
+        latents = posterior.mean
+        if rng is not None:
+            normal = torch.randn(latents.shape, generator=rng).to(latents)
+            latents = posterior.sample(normal)
+        loss = posterior.divergence().mean() / pictures[0].numel()
+        return Reconstruction(self.decode_latents(latents), {"kl": loss})
 
     def _map(self, values: Tensor, layout: Layout) -> Tensor:
         return unpatchify(values, *layout.extent[1:], self.config.patch)

@@ -74,19 +74,20 @@ class Objective(nn.Module):
                 adversarial loss has no weight.
             step: number of the step.
         """
-        config = self.config
-        looks = self.distances(pictures, shown)
-        error = (pictures - shown).abs().mean() + config.perceptual * looks.mean()
+        plain = self.plain_loss(pictures, shown, codes)
+        error = plain.total - self.config.codes * codes
         opinion = generator_loss(self.discriminator(shown))
-        weight = config.adversarial * self._balance(error, opinion, last)
-        total = error + self._factor(step) * weight * opinion + config.codes * codes
-        parts = {
-            "reconstruction": error,
-            "perceptual": looks.mean(),
-            "adversarial": opinion,
-            "adversarial_weight": weight,
-            "codes": codes,
-        }
+        weight = self.config.adversarial * self._balance(error, opinion, last)
+        parts = {"adversarial": opinion.detach(), "adversarial_weight": weight}
+        total = plain.total + self._factor(step) * weight * opinion
+        return LossBreakdown(total, plain.parts | parts)
+
+    def plain_loss(self, pictures: Tensor, shown: Tensor, codes: Tensor) -> LossBreakdown:
+        """Return the loss of the autoencoder while there is no discriminator."""
+        looks = self.distances(pictures, shown).mean()
+        error = (pictures - shown).abs().mean() + self.config.perceptual * looks
+        parts = {"reconstruction": error, "perceptual": looks, "codes": codes}
+        total = error + self.config.codes * codes
         return LossBreakdown(total, {name: part.detach() for name, part in parts.items()})
 
     def discriminator_loss(self, pictures: Tensor, shown: Tensor, step: int) -> Tensor:
@@ -94,6 +95,10 @@ class Objective(nn.Module):
         real, made = self.discriminator(pictures), self.discriminator(shown.detach())
         loss: Tensor = DISCRIMINATOR_LOSSES[self.config.loss](real, made)
         return self._factor(step) * loss
+
+    def plays(self, step: int) -> bool:
+        """Say whether the discriminator counts at a step."""
+        return self.config.adversarial > 0 and self._factor(step) > 0
 
     def distances(self, pictures: Tensor, shown: Tensor) -> Tensor:
         """Return the perceptual distances, float [B]; 0 without a perceptual network."""

@@ -3,7 +3,7 @@
 from limner.training.learner import TrainingError
 from limner.training.loop import train
 from limner.training.progress import Moment, Progress
-from limner.training.recipe import Recipe
+from limner.training.recipe import Recipe, TokenizerRecipe
 from limner.training.recipe_files import dump_recipe, load_recipe
 from limner.training.run import Run
 
@@ -12,6 +12,7 @@ __all__ = [
     "Progress",
     "Recipe",
     "Run",
+    "TokenizerRecipe",
     "TrainingError",
     "dump_recipe",
     "load_recipe",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Ema:
@@ -16,34 +16,41 @@ class Ema:
     does not remember its random beginning.
 
     Args:
-        model: whose parameters are followed.
+        model: whose parameters are followed; with sharded ones each process follows its parts.
         decay: share of the average that one update keeps.
+
+    Attributes:
+        means: the averages, under the names of the parameters.
+        updates: how many there were.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.updates = 0
-        self._live = list(model.parameters())
-        self._mean = [parameter.detach().clone() for parameter in self._live]
+        self._live = dict(model.named_parameters())
+        self.means: Mapping[str, Tensor] = {
+            name: parameter.detach().clone() for name, parameter in self._live.items()
+        }
 
     @torch.no_grad()
     def update(self) -> None:
         """Take the present parameters into the average."""
         self.updates += 1
         keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self._mean, [p.detach() for p in self._live], 1 - keep)
+        live = [parameter.detach() for parameter in self._live.values()]
+        torch._foreach_lerp_(list(self.means.values()), live, 1 - keep)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Put the averaged parameters into the model for the length of a `with` block."""
-        live = [parameter.detach().clone() for parameter in self._live]
-        self._write(self._mean)
+        live = {name: parameter.detach().clone() for name, parameter in self._live.items()}
+        self._write(self.means)
         try:
             yield
         finally:
             self._write(live)
 
     @torch.no_grad()
-    def _write(self, values: list[torch.Tensor]) -> None:
-        for parameter, value in zip(self._live, values, strict=True):
-            parameter.copy_(value)
+    def _write(self, values: Mapping[str, Tensor]) -> None:
+        for name, parameter in self._live.items():
+            parameter.copy_(values[name])

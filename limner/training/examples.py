@@ -1,175 +1,115 @@
-"""What is learned from: pictures tokenised once and kept in memory."""
+"""What a generator learns from: pictures tokenised once, and what it is told about them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from limner.core.errors import ConfigError
-from limner.core.registry import TOKENIZERS
+from limner.core.layout import Layout
 from limner.core.request import Conditioner, Request, TextEncoder
 from limner.core.row import Condition
-from limner.core.seeds import seeded
-from limner.core.tokenizer import Tokenizer
-from limner.core.tokens import Tokens, stack
-from limner.data import PictureSet, load_pictures
-from limner.training.parts import build_part
-from limner.training.recipe import Recipe
+from limner.core.tokens import Tokens, from_ids, from_values
+from limner.data import TokenCache
+from limner.data.source import Source
 
-CHUNK = 256  # pictures tokenised, or captions read, at once
+
+class Store(Protocol):
+    """Tokens of n pictures, V views of each; such as a `TokenCache`."""
+
+    @property
+    def views(self) -> int:
+        """V."""
+
+    def __len__(self) -> int:
+        """Return n."""
+
+    def read(self, index: Tensor, view: Tensor | int = 0) -> Tensor:
+        """Return ids int64 [B, N, C] or values float32 [B, N, D]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Told:
+    """What a generator is told about each picture, and how it takes it.
+
+    Args:
+        conditioner: the generator's; it takes the labels or the captions.
+        labels: int64 [n].
+        captions: n texts; empty where it takes labels.
+        encoder: reads the captions, for generators on text features.
+    """
+
+    conditioner: Conditioner
+    labels: Tensor
+    captions: Sequence[str] = ()
+    encoder: TextEncoder | None = None
+
+    def of(self, index: Tensor) -> Condition:
+        """Return the condition of pictures, int64 [B]."""
+        if self.conditioner.by == "class":
+            return self.conditioner.ask(Request(len(index), labels=self.labels[index].tolist()))
+        captions = [self.captions[i] for i in index.tolist()]
+        return self.conditioner.ask(Request(len(index), prompts=captions, encoder=self.encoder))
+
+    def shuffled(self, rng: torch.Generator) -> Told:
+        """Return the same under each other's names: what is told is then wrong."""
+        order = torch.randperm(len(self.labels), generator=rng)
+        captions = [self.captions[i] for i in order.tolist()] if self.captions else ()
+        return replace(self, labels=self.labels[order], captions=captions)
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Tokenised pictures and their conditions.
+    """Tokenised pictures and what is told about them; example i is view i mod V of picture i div V.
 
     Args:
-        tokens: a batch of N, fully known.
-        condition: name -> tensor with a leading N.
+        store: the tokens.
+        layout: where they stand.
+        told: about the pictures of the store.
+        keys: names of the pictures, for messages.
     """
 
-    tokens: Tokens
-    condition: Condition
+    store: Store
+    layout: Layout
+    told: Told
+    keys: Sequence[str] = ()
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        return len(self.store) * self.store.views
 
     def take(self, index: Tensor, device: torch.device) -> tuple[Tokens, Condition]:
-        """Return the examples at int64 [n], on a device."""
-        whole = self.tokens
-        part = Tokens(
-            whole.layout,
-            None if whole.ids is None else whole.ids[index],
-            None if whole.values is None else whole.values[index],
-            whole.known[index],
-        )
-        condition = {name: value[index].to(device) for name, value in self.condition.items()}
-        return part.to(device), condition
+        """Return the examples at int64 [B], on a device."""
+        condition = self.told.of(index // self.store.views)
+        moved = {name: value.to(device) for name, value in condition.items()}
+        return self.tokens(index).to(device), moved
+
+    def tokens(self, index: Tensor) -> Tokens:
+        """Return the tokens of the examples at int64 [B], on the CPU."""
+        read = self.store.read(index // self.store.views, index % self.store.views)
+        make = from_values if read.is_floating_point() else from_ids
+        return make(self.layout, read)
+
+    def retold(self, told: Told) -> Examples:
+        """Return the same tokens with something else told about them."""
+        return replace(self, told=told)
+
+    def names(self, index: Tensor) -> list[str]:
+        """Return what the pictures of examples are called."""
+        return [self.keys[i] for i in (index // self.store.views).tolist()]
 
 
-@dataclass(frozen=True, eq=False)
-class Tokenised:
-    """Tokenised pictures, and all that a generator may be told about them.
-
-    Args:
-        tokens: a batch of N, fully known.
-        labels: int64 [N].
-        captions: N texts.
-    """
-
-    tokens: Tokens
-    labels: Tensor
-    captions: tuple[str, ...]
-
-    def asked_of(self, conditioner: Conditioner, encoder: TextEncoder | None) -> Examples:
-        """Return the examples under the conditions that a generator makes of them.
-
-        Args:
-            conditioner: the generator's; it takes the labels or the captions.
-            encoder: reads the captions, for generators on text features.
-        """
-        parts = []
-        for index in torch.arange(len(self.labels)).split(CHUNK):
-            if conditioner.by == "class":
-                request = Request(len(index), labels=self.labels[index].tolist())
-            else:
-                captions = [self.captions[i] for i in index.tolist()]
-                request = Request(len(index), prompts=captions, encoder=encoder)
-            parts.append(conditioner.ask(request))
-        joined = {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}
-        return Examples(self.tokens, joined)
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """The data of a run.
-
-    Args:
-        tokenizer: fitted or read.
-        train: N x views pictures; the first N are as they were given.
-        held_out: pictures that are only measured on.
-        classes: their names.
-    """
-
-    tokenizer: Tokenizer
-    train: Tokenised
-    held_out: Tokenised
-    classes: tuple[str, ...]
-
-    def facts(self) -> dict[str, Any]:
-        """Return what a generator's configuration takes from the data, by field name."""
-        layout = self.train.tokens.layout
-        return {
-            "classes": len(self.classes),
-            "codebook_size": self.tokenizer.codebook_size,
-            "scales": [segment.size[1:] for segment in layout.segments],
-            "tokens": len(layout),
-            "token_width": self.tokenizer.width,
-        }
-
-
-def prepare(recipe: Recipe, device: torch.device) -> Prepared:
-    """Load, split and tokenise the pictures of a recipe.
-
-    Raises:
-        DataError: the pictures cannot be used.
-        ConfigError: the tokenizer has no weights and cannot be fitted.
-    """
-    data = recipe.data
-    pictures = load_pictures(data.source, data.size, data.classes)
-    train, held_out = pictures.split(data.held_out)
-    tokenizer = _tokenizer(recipe, train, device)
-    rng = seeded(recipe.seed, "augment")
-    views = [tokenise(tokenizer, train)]
-    for _ in range(data.views - 1):
-        augmented = replace(train, pixels=data.augment(train.pixels, rng))
-        views.append(tokenise(tokenizer, augmented))
-    labels, captions = train.labels.repeat(data.views), train.captions * data.views
-    return Prepared(
-        tokenizer,
-        Tokenised(stack(views), labels, captions),
-        Tokenised(tokenise(tokenizer, held_out), held_out.labels, held_out.captions),
-        pictures.classes,
-    )
-
-
-@torch.no_grad()
-def tokenise(tokenizer: Tokenizer, pictures: PictureSet) -> Tokens:
-    """Return the tokens of all pictures, on the CPU."""
-    chunks = torch.arange(len(pictures)).split(CHUNK)
-    return stack(
-        [
-            tokenizer.encode(pictures.to_float(chunk).to(tokenizer.device)).to("cpu")
-            for chunk in chunks
-        ]
-    )
-
-
-def endless_batches(count: int, size: int, rng: torch.Generator) -> Iterator[Tensor]:
-    """Yield int64 [size] without end: one shuffle of 0 .. count - 1 after another."""
-    left = torch.empty(0, dtype=torch.int64)
-    while True:
-        left = torch.cat([left, torch.randperm(count, generator=rng)])
-        while len(left) >= size:
-            yield left[:size]
-            left = left[size:]
-
-
-def _tokenizer(recipe: Recipe, train: PictureSet, device: torch.device) -> Tokenizer:
-    tokenizer: Tokenizer = build_part(TOKENIZERS, recipe.tokenizer, {})
-    tokenizer.to(device).eval()
-    if recipe.tokenizer.weights is not None:
-        return tokenizer
-    fit = getattr(tokenizer, "fit", None)
-    if fit is None:
-        name = recipe.tokenizer.family or recipe.tokenizer.variant
-        raise ConfigError(
-            f"tokenizer {name!r} is not fitted in passing: set tokenizer.weights to a folder with "
-            "its trained weights"
-        )
-    fit(train.to_float(), seeded(recipe.seed, "tokenizer"))
-    return tokenizer
+def examples_of(
+    cache: TokenCache,
+    source: Source,
+    layout: Layout,
+    conditioner: Conditioner,
+    encoder: TextEncoder | None,
+) -> Examples:
+    """Return what a generator learns from the pictures of a source that have tokens."""
+    index = cache.index.tolist()
+    captions = [source.caption(i) for i in index] if conditioner.by != "class" else ()
+    told = Told(conditioner, source.labels[cache.index], captions, encoder)
+    return Examples(cache, layout, told, [source.keys[i] for i in index])

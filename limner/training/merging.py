@@ -10,14 +10,21 @@ ALTERNATIVES = ({"steps", "seconds"}, {"family", "variant"})
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with `changes` laid over it; mappings are merged, all else is replaced."""
+    """Return `base` with `changes` laid over it; mappings are merged, all else is replaced.
+
+    A mapping of another `kind` replaces the one that is there: its fields are others.
+    """
     merged = dict(base)
     for names in ALTERNATIVES:
         if any(changes.get(name) is not None for name in names):
             merged = {name: value for name, value in merged.items() if name not in names}
     for name, value in changes.items():
         inner = merged.get(name)
-        if isinstance(inner, Mapping) and isinstance(value, Mapping):
+        if isinstance(inner, Mapping) and isinstance(value, Mapping) and _same_kind(inner, value):
             value = merge(inner, value)
         merged[name] = value
     return merged
+
+
+def _same_kind(base: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
+    return "kind" not in changes or changes["kind"] == base.get("kind")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, TextIO
 
+import psutil
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as RichBar
@@ -22,6 +26,9 @@ class Moment:
         lr: learning rate now.
         loss: mean over the latest steps; None: none was done.
         held_out: held-out loss if it was measured just now.
+        examples: learned from so far.
+        memory: that is used now, in GiB, on the device of the run.
+        parts: other means and measurements, by name.
     """
 
     step: int
@@ -30,6 +37,16 @@ class Moment:
     lr: float
     loss: float | None
     held_out: float | None = None
+    examples: int = 0
+    memory: float = 0.0
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+    def values(self) -> dict[str, float]:
+        """Return everything that is known, by name, as logs hold it."""
+        fields = dataclasses.asdict(self)
+        parts = fields.pop("parts")
+        known = {name: value for name, value in fields.items() if value is not None}
+        return {**known, "examples_per_second": self.throughput, **parts}
 
     @property
     def rate(self) -> float:
@@ -37,9 +54,18 @@ class Moment:
         return self.step / max(self.seconds, 1e-9)
 
     @property
+    def throughput(self) -> float:
+        """Examples a second, so far."""
+        return self.examples / max(self.seconds, 1e-9)
+
+    @property
     def remaining(self) -> float:
         """Seconds still to go, at this rate."""
         return self.seconds * (1 - self.share) / max(self.share, 1e-9)
+
+
+Watch = Callable[[Moment], None]
+"""Is told where a run is."""
 
 
 class Progress(Protocol):
@@ -91,8 +117,9 @@ class Lines:
             return
         self.say(
             f"step {moment.step}  {moment.share:4.0%}  {moment.rate:.1f} steps/s  "
-            f"{clock(moment.remaining)} left  loss {number(moment.loss)}  "
-            f"held-out {number(moment.held_out)}"
+            f"{moment.throughput:.0f} examples/s  {clock(moment.remaining)} left  "
+            f"{moment.memory:.1f} GiB  loss {number(moment.loss)}  "
+            f"held-out {number(moment.held_out)}{_shown(moment.parts)}"
         )
 
     def close(self) -> None:
@@ -111,14 +138,22 @@ class Bar:
             BarColumn(),
             TaskProgressColumn(),
             TextColumn("step {task.fields[step]}  {task.fields[rate]:.1f}/s"),
-            TextColumn("{task.fields[remaining]} left"),
+            TextColumn("{task.fields[remaining]} left  {task.fields[memory]:.1f} GiB"),
             TextColumn(
                 "loss [cyan]{task.fields[loss]}[/]  held-out [green]{task.fields[held_out]}"
             ),
             console=console,
         )
         self._task = self._bar.add_task(
-            "", total=1.0, step=0, rate=0.0, remaining="-", loss="-", held_out="-", visible=False
+            "",
+            total=1.0,
+            step=0,
+            rate=0.0,
+            memory=0.0,
+            remaining="-",
+            loss="-",
+            held_out="-",
+            visible=False,
         )
         self._bar.start()
 
@@ -129,13 +164,14 @@ class Bar:
     def update(self, moment: Moment) -> None:
         """Redraw the bar."""
         if moment.held_out is not None:
-            self._bar.update(self._task, held_out=number(moment.held_out))
+            self._bar.update(self._task, held_out=number(moment.held_out) + _shown(moment.parts))
         self._bar.update(
             self._task,
             completed=min(1.0, moment.share),
             visible=True,
             step=moment.step,
             rate=moment.rate,
+            memory=moment.memory,
             remaining=clock(moment.remaining),
             loss=number(moment.loss),
         )
@@ -151,6 +187,13 @@ def choose_progress() -> Progress:
     return Bar(console) if console.is_terminal else Lines()
 
 
+def memory_used(device: torch.device) -> float:
+    """Return the memory in use now, in GiB: of a GPU, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device) / 2**30
+    return psutil.Process().memory_info().rss / 2**30
+
+
 def number(value: float | None) -> str:
     """Return a loss as it is shown."""
     return "-" if value is None else f"{value:.3f}"
@@ -161,3 +204,12 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+# measurements that are worth a place in a line
+_SHOWN = {"held_out_psnr": "PSNR", "held_out_ssim": "SSIM", "held_out_usage": "codes used"}
+
+
+def _shown(parts: Mapping[str, float]) -> str:
+    values = [f"  {text} {parts[name]:.3g}" for name, text in _SHOWN.items() if name in parts]
+    return "".join(values)

@@ -1,12 +1,21 @@
-"""Recipe: everything that decides a training run, as one checked value."""
+"""Recipes: everything that decides a training run, as one checked value."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from limner.core.config import from_dict
 from limner.core.errors import check
-from limner.data import Augment
+from limner.data.cache_files import TokenType
+from limner.data.views import AnyViews, Views
+from limner.tokenizers.objective import ObjectiveConfig
+from limner.tokenizers.quantizers.upkeep import UpkeepConfig
+
+
+@dataclass(frozen=True)
+class _Crop:
+    views: AnyViews
 
 
 @dataclass(frozen=True)
@@ -14,33 +23,41 @@ class DataRecipe:
     """Which pictures.
 
     Args:
-        source: a packaged set ("twemoji") or a folder whose sub-folders are the classes.
+        source: a packaged set ("twemoji"), a folder whose sub-folders are the classes, or whatever
+            else `limner.data.open_source` finds.
         size: height and width in pixels.
         classes: only these, labelled in this order; None: all.
         held_out: share of the pictures that is measured on and never learned from.
-        augment: how the views of a picture differ from it.
-        views: versions of each training picture that are tokenised, once, before training: the
-            picture itself and `views - 1` augmented ones.
+        views: how a picture is cropped for training: a `kind` of `limner.data.views` and its
+            fields. Generators learn from all views of a picture, which are tokenised once.
+        workers: processes that decode pictures while tokenizers train; 0: none beside this one.
+        unreadable: share of pictures that may be unreadable; more is an error.
+        cache: folder for tokens, to be shared by runs; None: in the folder of the run.
+        cache_dtype: of the tokens there; None: the smallest that holds ids, float32 for values.
     """
 
     source: str
     size: int
     classes: tuple[str, ...] | None = None
     held_out: float = 0.1
-    augment: Augment = field(default_factory=Augment)
-    views: int = 1
+    views: dict[str, Any] = field(default_factory=lambda: {"kind": "centre"})
+    workers: int = 0
+    unreadable: float = 0.1
+    cache: str | None = None
+    cache_dtype: TokenType | None = None
 
     def __post_init__(self) -> None:
         check(self.size >= 1, "size", self.size, "at least 1")
         check(0 < self.held_out < 1, "held_out", self.held_out, "above 0 and below 1")
-        check(self.views >= 1, "views", self.views, "at least 1")
-        augmented = self.augment != Augment()
-        check(
-            augmented == (self.views > 1),
-            "views",
-            self.views,
-            "2 or more with data.augment, 1 without",
-        )
+        check(self.workers >= 0, "workers", self.workers, "at least 0")
+        check(0 <= self.unreadable <= 1, "unreadable", self.unreadable, "between 0 and 1")
+        _ = self.crop
+
+    @property
+    def crop(self) -> Views:
+        """What `views` says, for pictures of `size`."""
+        crop: Views = from_dict(_Crop, {"views": {**self.views, "size": self.size}}).views
+        return crop
 
 
 @dataclass(frozen=True)
@@ -69,34 +86,62 @@ class PartRecipe:
 
 @dataclass(frozen=True)
 class OptimizerRecipe:
-    """AdamW and its learning rate; tensors with one dimension are not decayed.
+    """AdamW, and how its learning rate follows the share of the budget that is used.
+
+    The rate rises from `start` to 1 over `warmup`, stays there over `hold`, and then follows the
+    schedule; all are shares: of `lr`, of the budget, and of what is left of it after warmup.
 
     Args:
-        lr: learning rate after warmup.
+        lr: highest learning rate.
         betas: of AdamW.
-        weight_decay: of AdamW.
+        eps: of AdamW.
+        weight_decay: of tensors with two dimensions or more.
+        final_weight_decay: value that it moves to by half a cosine; None: it stays.
+        no_decay: patterns of names ("head.*") that are not decayed whatever their dimensions.
         clip: largest norm of the gradient; None: any.
-        warmup: share of the budget over which the rate rises from 0.
-        schedule: how it goes on.
+        warmup: share of the budget over which the rate rises.
+        start: where it rises from.
+        hold: how long it stays.
+        schedule: how it goes on. "steps" multiplies it by `drop` at each of `milestones`.
         final: share of `lr` that cosine and linear end at.
+        milestones: shares of the budget after warmup.
+        drop: factor at each of them.
     """
 
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
     weight_decay: float = 0.05
+    final_weight_decay: float | None = None
+    no_decay: tuple[str, ...] = ()
     clip: float | None = 1.0
     warmup: float = 0.05
-    schedule: Literal["constant", "cosine", "linear"] = "cosine"
+    start: float = 0.0
+    hold: float = 0.0
+    schedule: Literal["constant", "cosine", "linear", "steps"] = "cosine"
     final: float = 0.0
+    milestones: tuple[float, ...] = (1 / 2, 2 / 3, 5 / 6)
+    drop: float = 0.2
 
     def __post_init__(self) -> None:
         check(self.lr > 0, "lr", self.lr, "above 0")
         fits = all(0 <= beta < 1 for beta in self.betas)
         check(fits, "betas", self.betas, "two numbers of at least 0 and below 1")
-        check(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
+        for name in ("eps", "drop"):
+            check(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+        for name in ("weight_decay", "final_weight_decay"):
+            value = getattr(self, name)
+            check(value is None or value >= 0, name, value, "0 or more")
         check(self.clip is None or self.clip > 0, "clip", self.clip, "above 0, or null")
-        check(0 <= self.warmup < 1, "warmup", self.warmup, "at least 0 and below 1")
-        check(0 <= self.final <= 1, "final", self.final, "between 0 and 1")
+        for name in ("warmup", "hold"):
+            value = getattr(self, name)
+            check(0 <= value < 1, name, value, "at least 0 and below 1")
+        for name in ("start", "final"):
+            value = getattr(self, name)
+            check(0 <= value <= 1, name, value, "between 0 and 1")
+        rising = list(self.milestones) == sorted(set(self.milestones))
+        inside = all(0 < milestone < 1 for milestone in self.milestones)
+        check(rising and inside, "milestones", self.milestones, "rising shares between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -106,12 +151,16 @@ class Budget:
     Args:
         steps: number of optimizer steps.
         seconds: of training and measuring; tokenising comes before.
-        batch: sequences a step.
+        batch: examples a step, of all processes together.
+        pieces: parts that a batch is cut into, one after the other (gradient accumulation) or on
+            several processes. Each has random numbers of its own: as long as there are as many,
+            the number of processes changes nothing. At least one a process.
     """
 
     steps: int | None = None
     seconds: float | None = None
     batch: int = 64
+    pieces: int = 1
 
     def __post_init__(self) -> None:
         given = (self.steps, self.seconds)
@@ -119,6 +168,8 @@ class Budget:
         check(self.steps is None or self.steps >= 1, "steps", self.steps, "at least 1")
         check(self.seconds is None or self.seconds > 0, "seconds", self.seconds, "above 0")
         check(self.batch >= 1, "batch", self.batch, "at least 1")
+        fits = self.pieces >= 1 and self.batch % self.pieces == 0
+        check(fits, "pieces", self.pieces, f"at least 1, and a divisor of batch={self.batch}")
 
     def share(self, steps: int, seconds: float) -> float:
         """Return how much of the budget is used after this many steps and seconds; 1 is all."""
@@ -129,11 +180,35 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class CheckpointRecipe:
+    """When the whole state of a run is written, from which it goes on to the bit.
+
+    It is written after every measurement, when the run is stopped, and at the end.
+
+    Args:
+        every: also after every so many steps; None: not by steps.
+        minutes: also when the last one is so old; None: not by time.
+        keep: how many are kept.
+    """
+
+    every: int | None = None
+    minutes: float | None = 10.0
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        check(self.every is None or self.every >= 1, "every", self.every, "at least 1, or null")
+        fits = self.minutes is None or self.minutes > 0
+        check(fits, "minutes", self.minutes, "above 0, or null")
+        check(self.keep >= 1, "keep", self.keep, "at least 1")
+
+
+@dataclass(frozen=True)
 class SampleRecipe:
-    """How the trained pipeline is sampled for the pictures shown at the end of a run.
+    """How a trained pipeline is sampled for the pictures shown during and at the end of a run.
 
     Args:
         each: pictures of each class; 0: none are drawn.
+        times: how often over the run, the end included.
         guidance: largest scale of classifier-free guidance; 1 is off.
         temperature: of the draw.
         top_k: 0 keeps all.
@@ -141,6 +216,7 @@ class SampleRecipe:
     """
 
     each: int = 4
+    times: int = 1
     guidance: float = 1.0
     temperature: float = 1.0
     top_k: int = 0
@@ -148,47 +224,101 @@ class SampleRecipe:
 
     def __post_init__(self) -> None:
         check(self.each >= 0, "each", self.each, "0 or more")
+        check(self.times >= 1, "times", self.times, "at least 1")
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """One training run.
+@dataclass(frozen=True, kw_only=True)
+class RunRecipe:
+    """What every training run is decided by.
 
     Args:
         name: of the recipe, for logs.
         data: pictures.
-        tokenizer: fitted on the training pictures, or read from its weights.
-        model: what is trained.
-        text_encoder: T5 weights, for models that read captions; None: none is needed.
-        optimizer: how.
         budget: how long.
+        optimizer: how.
         seed: decides the weights and every random choice.
-        start_from_codes: a fresh model begins with what the tokenizer knows of its codes, where it
-            can: those that look alike begin alike.
         ema: decay of the averaged weights that are measured and kept; None: no averaging.
-        evaluations: how often the held-out loss is measured, evenly over the budget.
+        evaluations: how often held-out pictures are measured, evenly over the budget.
+        choose: which state is kept for use, the one that measured best or the last.
+        diverging: the run is stopped when its loss rises to so many times its first one.
         precision: of matrix products; weights and optimizer stay in float32.
+        compile: compile the blocks of the network.
+        parallel: how several processes share the work: each holds all weights ("ddp") or a part of
+            them ("fsdp"); one process needs neither.
         device: "cpu", "cuda", "mps", ...; "auto" takes the fastest there is.
-        sample: pictures drawn at the end.
+        checkpoint: when the state of the run is written.
+        trackers: where measurements go beside log.jsonl.
         output: folder that the run is written to.
     """
 
     name: str
     data: DataRecipe
-    tokenizer: PartRecipe
-    model: PartRecipe
     budget: Budget
     optimizer: OptimizerRecipe = field(default_factory=OptimizerRecipe)
     seed: int = 0
-    start_from_codes: bool = False
     ema: float | None = None
     evaluations: int = 20
+    choose: Literal["best", "last"] = "best"
+    diverging: float = 10.0
     precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    parallel: Literal["ddp", "fsdp"] = "ddp"
     device: str = "auto"
-    text_encoder: str | None = None
-    sample: SampleRecipe = field(default_factory=SampleRecipe)
+    checkpoint: CheckpointRecipe = field(default_factory=CheckpointRecipe)
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
     output: str = "run"
 
     def __post_init__(self) -> None:
         check(self.ema is None or 0 < self.ema < 1, "ema", self.ema, "between 0 and 1, or null")
         check(self.evaluations >= 1, "evaluations", self.evaluations, "at least 1")
+        check(self.diverging > 1, "diverging", self.diverging, "above 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(RunRecipe):
+    """A run that trains a generator on the tokens of a tokenizer.
+
+    Args:
+        tokenizer: read from its weights, or fitted on the training pictures where it can be.
+        model: what is trained.
+        text_encoder: T5 weights, for models that read captions; None: none is needed.
+        start_from_codes: a fresh model begins with what the tokenizer knows of its codes, where it
+            can: those that look alike begin alike.
+        sample: pictures drawn.
+    """
+
+    tokenizer: PartRecipe
+    model: PartRecipe
+    text_encoder: str | None = None
+    start_from_codes: bool = False
+    sample: SampleRecipe = field(default_factory=SampleRecipe)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerRecipe(RunRecipe):
+    """A run that trains a tokenizer on pictures: a recipe without a `model`.
+
+    Args:
+        tokenizer: what is trained.
+        objective: losses, and the discriminator.
+        perceptual: network of the perceptual loss: "packaged" (limner's own small one), a file of
+            LPIPS weights, or None for none.
+        discriminator: how the discriminator learns.
+        upkeep: how codes are kept alive.
+        shown: held-out pictures whose reconstructions are shown.
+    """
+
+    tokenizer: PartRecipe
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    perceptual: str | None = "packaged"
+    discriminator: OptimizerRecipe = field(
+        default_factory=lambda: OptimizerRecipe(
+            lr=1e-4, betas=(0.5, 0.9), weight_decay=0.0, clip=None, schedule="constant"
+        )
+    )
+    upkeep: UpkeepConfig = field(default_factory=UpkeepConfig)
+    shown: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.shown >= 1, "shown", self.shown, "at least 1")

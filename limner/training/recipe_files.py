@@ -13,7 +13,7 @@ from limner.core.config import from_dict, override, to_dict
 from limner.core.errors import ConfigError
 from limner.recipes import packaged_recipe
 from limner.training.merging import merge
-from limner.training.recipe import Recipe
+from limner.training.recipe import Recipe, RunRecipe, TokenizerRecipe
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 def load_recipe(
     source: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None
-) -> Recipe:
-    """Read and check a recipe.
+) -> Recipe | TokenizerRecipe:
+    """Read and check a recipe: of a generator if it has a `model`, of a tokenizer otherwise.
 
     A file may begin with `extends: <name or path>`: it then states only what differs from that
     recipe. Paths are taken from the folder of the file.
 
     Args:
-        source: a packaged name ("llamagen/tiny") or the path of a YAML file.
+        source: a packaged name ("llamagen/tiny"), the path of a YAML file, or the folder of a run.
         overrides: values by dotted path, as {"optimizer.lr": 3e-4}.
 
     Raises:
@@ -43,10 +43,12 @@ def load_recipe(
     short = name.removesuffix(".yaml").removesuffix(".yml")
     values.setdefault("name", short if short == name else Path(short).name)
     values.setdefault("output", f"runs/{values['name']}")
-    return from_dict(Recipe, values)
+    if "model" in values:
+        return from_dict(Recipe, values)
+    return from_dict(TokenizerRecipe, values)
 
 
-def dump_recipe(recipe: Recipe) -> str:
+def dump_recipe(recipe: RunRecipe) -> str:
     """Return the YAML of a recipe with every field, which `load_recipe` reads back."""
     return yaml.safe_dump(to_dict(recipe), sort_keys=False, allow_unicode=True)
 
@@ -66,6 +68,8 @@ def _read(name: str, folder: Path, chain: tuple[str, ...]) -> dict[str, Any]:
 def _locate(name: str, folder: Path) -> tuple[Traversable, Path]:
     """Return the file that a name stands for and the folder that its own paths start from."""
     path = folder / Path(name).expanduser()
+    if (path / "recipe.yaml").is_file():
+        path /= "recipe.yaml"
     if path.suffix in (".yaml", ".yml") or path.is_file():
         if not path.is_file():
             raise ConfigError(f"recipe file {str(path)!r} does not exist")

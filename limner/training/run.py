@@ -1,24 +1,34 @@
-"""The folder of a run: recipe, log, trained pipeline, metrics, pictures."""
+"""The folder of a run: recipe, log, what was trained, metrics, pictures, states."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor, nn
+
 from limner.core.config import to_dict
-from limner.core.errors import check
+from limner.core.errors import ConfigError, check
 from limner.core.files import replaced
+from limner.hub.save import replace_weights, write_part
 from limner.pipeline import Pipeline
+from limner.pipeline.index import INDEX
 from limner.show.grid import contact_sheet
 from limner.show.png import save_png
 from limner.training.progress import Moment
-from limner.training.recipe import Recipe, SampleRecipe
-from limner.training.recipe_files import dump_recipe
+from limner.training.recipe import RunRecipe, SampleRecipe
+from limner.training.recipe_files import dump_recipe, load_recipe
 
+LOG = "log.jsonl"
+RECIPE = "recipe.yaml"
+METRICS = "metrics.json"
+# what decides the weights that a run begins with and what it learns from
+FIXED = ("data", "tokenizer", "model", "objective", "seed", "ema", "start_from_codes")
+FREE_IN_DATA = ("workers", "unreadable", "cache")
 SHOWN_CLASSES = 16  # rows of the picture of samples, at most
 
 
@@ -27,16 +37,23 @@ class Run:
     """A run that is over.
 
     Args:
-        directory: what `Pipeline.from_pretrained` loads; recipe, log and metrics lie beside.
-        pipeline: the best state that was measured.
+        directory: what `Pipeline.from_pretrained` loads, or the run of a tokenizer whose part lies
+            in `tokenizer`; recipe, log and metrics lie beside.
+        part: the pipeline or the tokenizer that was kept.
         metrics: what metrics.json holds.
         interrupted: it was stopped by hand.
     """
 
     directory: Path
-    pipeline: Pipeline
+    part: Any
     metrics: dict[str, Any]
     interrupted: bool
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The pipeline that was kept."""
+        assert isinstance(self.part, Pipeline)
+        return self.part
 
 
 class RunFolder:
@@ -44,17 +61,25 @@ class RunFolder:
 
     Args:
         recipe: of the run; its `output` is the folder.
+        resume: go on with the run that is there, if there is one.
+        writes: this process does; others only know where the files are.
 
     Raises:
-        ConfigError: the folder holds something that is no run.
+        ConfigError: the folder holds something that is no run, or a run that cannot go on with this
+            recipe.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: RunRecipe, resume: bool = False, writes: bool = True) -> None:
         self.path = Path(recipe.output).expanduser()
-        _make_room(self.path)
+        self.writes = writes
+        if not writes:
+            return
+        if resume and (self.path / RECIPE).is_file():
+            _check_same(recipe, self.path)
+        else:
+            _make_room(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
-        self.write("recipe.yaml", dump_recipe(recipe))
-        self._log = (self.path / "log.jsonl").open("w", buffering=1, encoding="utf-8")
+        self.write(RECIPE, dump_recipe(recipe))
 
     def write(self, name: str, text: str) -> None:
         """Write a file whole or not at all."""
@@ -63,58 +88,83 @@ class RunFolder:
 
     def log(self, moment: Moment) -> None:
         """Add a line to log.jsonl."""
-        values = {
-            name: round(value, 6) if isinstance(value, float) else value
-            for name, value in dataclasses.asdict(moment).items()
-            if value is not None
-        }
-        self._log.write(json.dumps(values) + "\n")
+        values = moment.values()
+        rounded = {n: round(v, 6) if isinstance(v, float) else v for n, v in values.items()}
+        with (self.path / LOG).open("a", encoding="utf-8") as log:
+            log.write(json.dumps(rounded) + "\n")
 
-    def __enter__(self) -> RunFolder:
-        return self
+    def forget_after(self, step: int) -> None:
+        """Remove the log's lines of later steps: they will be taken again."""
+        if (self.path / LOG).is_file():
+            lines = (self.path / LOG).read_text(encoding="utf-8").splitlines(keepends=True)
+            self.write(LOG, "".join(line for line in lines if _step_of(line) <= step))
 
-    def __exit__(self, *error: object) -> None:
-        self._log.close()
+    def keep_pipeline(self, pipeline: Pipeline, weights: Mapping[str, Tensor]) -> None:
+        """Write a pipeline whose generator has these weights.
 
-    def keep(self, pipeline: Pipeline) -> None:
-        """Write the pipeline, or the new state of one that was written before.
-
-        It is written whole beside what is there and then exchanged part by part; between two
-        states of one run only `model` differs, so no reader ever finds parts that do not fit.
+        The first time it is written part by part, what makes the folder a pipeline last; after that
+        only the weights differ. So no reader ever finds parts that do not fit.
         """
-        staged, old = self.path / ".new", self.path / ".old"
-        for leftover in (staged, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        pipeline.save_pretrained(staged)
-        old.mkdir()
-        for part in sorted(staged.iterdir()):
-            target = self.path / part.name
-            if target.exists():
-                target.rename(old / part.name)
-            part.rename(target)
-        staged.rmdir()
-        shutil.rmtree(old)
+        if (self.path / INDEX).is_file():
+            replace_weights(pipeline.generator, weights, self.path / "model")
+            return
+        write_part(pipeline.generator, weights, self.path / "model")
+        self.write(INDEX, pipeline.index())
 
-    def write_metrics(self, metrics: dict[str, Any]) -> None:
+    def keep_tokenizer(self, tokenizer: nn.Module, weights: Mapping[str, Tensor]) -> None:
+        """Write a tokenizer with these weights."""
+        if (self.path / "tokenizer" / "config.json").is_file():
+            replace_weights(tokenizer, weights, self.path / "tokenizer")
+        else:
+            write_part(tokenizer, weights, self.path / "tokenizer")
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json."""
-        self.write("metrics.json", json.dumps(metrics, indent=2) + "\n")
+        self.write(METRICS, json.dumps(dict(metrics), indent=2) + "\n")
 
-    def draw_samples(self, pipeline: Pipeline, sample: SampleRecipe, seed: int) -> None:
-        """Write samples.png: a row of pictures for each class."""
+    def draw_samples(self, pipeline: Pipeline, sample: SampleRecipe, seed: int, name: str) -> None:
+        """Write a picture with a row of samples for each class."""
         settings = to_dict(sample) | {"seed": seed}
-        each = settings.pop("each")
-        rows = range(min(len(pipeline.classes), SHOWN_CLASSES))
+        each, _ = settings.pop("each"), settings.pop("times")
+        rows = range(max(1, min(len(pipeline.classes), SHOWN_CLASSES)))
         drawn = pipeline(classes=[row for row in rows for _ in range(each)], **settings)
-        save_png(contact_sheet(drawn.pictures, each), self.path / "samples.png", settings)
+        save_png(contact_sheet(drawn.pictures, each), self.path / name, settings)
 
 
 def _make_room(path: Path) -> None:
     """Move an earlier run aside."""
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
-    is_run = (path / "recipe.yaml").is_file()
+    is_run = (path / RECIPE).is_file()
     check(is_run, "output", str(path), "a new folder, or one that an earlier run wrote")
     previous = path.with_name(path.name + ".previous")
     if previous.exists():
         shutil.rmtree(previous)
     path.rename(previous)
+
+
+def _check_same(recipe: RunRecipe, path: Path) -> None:
+    """Raise if the run in a folder was begun with another recipe in what cannot change."""
+    begun, now = (_fixed(to_dict(each)) for each in (load_recipe(path), recipe))
+    for name in begun.keys() | now.keys():
+        was = begun.get(name)
+        if was != now.get(name):
+            raise ConfigError(
+                f"{name}={now.get(name)!r} is not accepted: the run in {path} that is to go on has "
+                f"{name}={was!r}; give another output, or leave out --resume to begin anew"
+            )
+
+
+def _fixed(values: dict[str, Any]) -> dict[str, Any]:
+    """The fields that cannot change, by path."""
+    fields = {name: values[name] for name in FIXED if name in values}
+    data = {f"data.{name}": value for name, value in fields.pop("data").items()}
+    return fields | {n: v for n, v in data.items() if n.split(".")[1] not in FREE_IN_DATA}
+
+
+def _step_of(line: str) -> float:
+    """The step that a line of the log is of; a line cut off by a kill is of none."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

@@ -13,8 +13,7 @@ from limner.training import Moment, Recipe, load_recipe
 SMALL = {
     "data.size": 8,
     "data.classes": ["Activities", "Food & Drink"],
-    "data.augment": {"shift": 0, "flip": 0.5},
-    "data.views": 2,
+    "data.views": {"kind": "shifted", "flip": 0.5, "count": 2},
     "tokenizer.config": {"codebook_size": 16, "patch": 4, "width": 8},
     "model.config": {"width": 16, "depth": 1, "heads": 2, "multiple_of": 8, "dropout": 0.1},
     "budget.steps": 12,
@@ -49,7 +48,9 @@ def small(tmp_path: Path) -> Callable[..., Recipe]:
 
     def make(overrides: dict[str, Any] | None = None) -> Recipe:
         fields = {**SMALL, "output": str(tmp_path / "run"), **(overrides or {})}
-        return load_recipe("llamagen/tiny", fields)
+        recipe = load_recipe("llamagen/tiny", fields)
+        assert isinstance(recipe, Recipe)
+        return recipe
 
     return make
 

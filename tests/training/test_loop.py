@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +16,13 @@ from limner.core.errors import ConfigError
 from limner.core.head import LossBreakdown
 from limner.models.llamagen import LlamaGen
 from limner.pipeline import Pipeline
-from limner.training import Moment, Recipe, TrainingError, learner, load_recipe, train
-from limner.training.examples import prepare
-from limner.training.measure import held_out_loss
+from limner.training import Moment, Recipe, load_recipe, train
+from limner.training.generator_task import GeneratorTask
+from limner.training.learner import TrainingError
 from limner.training.progress import Lines, clock
+from limner.training.task import Measured
 
 Small = Callable[..., Recipe]
-CPU = torch.device("cpu")
 
 
 def weights(folder: Path) -> bytes:
@@ -58,43 +59,44 @@ def test_a_run_leaves_everything_needed_to_use_and_repeat_it(small: Small, recor
     loaded = Pipeline.from_pretrained(run.directory)
     assert loaded.classes == ("Activities", "Food & Drink")
     assert len(loaded(classes=["Activities"], seed=0).images) == 1
-    leftovers = {".new", ".old"} & {path.name for path in run.directory.iterdir()}
-    assert not leftovers
+    assert not list(run.directory.rglob(".*")), "temporary files are left"
 
 
 def test_the_log_tells_the_course_of_the_run(small: Small, recorder) -> None:
     run = train(small({"budget.steps": 24}), recorder)
     lines = log(run.directory)
-    assert [line["step"] for line in lines if "held_out" in line] == [8, 16, 24]
+    assert [line["step"] for line in lines if "held_out" in line] == [0, 8, 16, 24]
     assert lines[-1]["share"] == 1.0
     assert [line["step"] for line in lines] == [m.step for m in recorder.moments]
-    rates = [line["lr"] for line in lines]
+    rates = [line["lr"] for line in lines[1:]]
     assert rates == sorted(rates, reverse=True)
+    assert {"examples_per_second", "memory", "cross_entropy"} <= lines[-1].keys()
 
 
-def test_the_best_state_is_kept(small: Small, recorder, monkeypatch) -> None:
-    losses = iter([3.0, 1.0, 2.0])
-    states = []
+@pytest.mark.parametrize(("choose", "kept"), [("best", 4), ("last", 12)])
+def test_the_best_or_the_last_state_is_kept(
+    small: Small, recorder, monkeypatch, choose: str, kept: int
+) -> None:
+    losses = iter([3.0, 1.0, 2.0, 4.0, 1.0])
+    states = {}
+    honest = GeneratorTask.measure
 
-    def measured(generator: LlamaGen, *rest: object) -> dict[str, float]:
-        states.append(generator.output.weight.detach().clone())
-        return {"loss": next(losses)}
+    def measured(task: GeneratorTask) -> Measured:
+        step = len(states) * 4
+        states[step] = task.network.output.weight.detach().clone()
+        return replace(honest(task), loss=next(losses))
 
-    monkeypatch.setattr(learner, "held_out_loss", measured)
-    run = train(small(), recorder)
-    assert run.metrics["best_step"] == 8
-    assert torch.equal(run.pipeline.generator.output.weight, states[1])
-    assert not torch.equal(states[1], states[2])
+    monkeypatch.setattr(GeneratorTask, "measure", measured)
+    run = train(small({"choose": choose}), recorder)
+    assert run.metrics["best_step"] == kept
+    assert torch.equal(run.pipeline.generator.output.weight, states[kept])
+    assert not torch.equal(states[4], states[12])
 
 
 def test_averaged_weights_are_what_is_measured_and_kept(small: Small, recorder) -> None:
-    recipe = small({"ema": 0.99, "budget.steps": 12})
-    run = train(recipe, recorder)
-    data = prepare(recipe, CPU)
-    held_out = data.held_out.asked_of(run.pipeline.generator.condition, None)
+    run = train(small({"ema": 0.99, "budget.steps": 12}), recorder)
     best = min(line["held_out"] for line in log(run.directory) if "held_out" in line)
-    measured = held_out_loss(run.pipeline.generator, held_out, 16)["loss"]
-    assert measured == pytest.approx(best, abs=1e-5)
+    assert run.metrics["held_out"]["loss"] == pytest.approx(best, abs=1e-5)
 
 
 def broken_from(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,37 +115,53 @@ def broken_from(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_loss_that_is_not_finite_stops_the_run(small: Small, recorder, monkeypatch) -> None:
     broken_from(7, monkeypatch)
     recipe = small()
-    with pytest.raises(TrainingError, match=r"nan at step 7: lower .* of step 4, is saved"):
+    with pytest.raises(
+        TrainingError,
+        match=r"nan at step 7 \(its batch: \w+, .*: lower .* of step 4, is kept; --resume",
+    ):
         train(recipe, recorder)
     assert recorder.closed
     kept = Pipeline.from_pretrained(recipe.output).generator
     assert all(bool(tensor.isfinite().all()) for tensor in kept.state_dict().values())
 
 
-@pytest.mark.parametrize(("stop_at", "best"), [(4, 4), (0, 2)])
-def test_ctrl_c_keeps_the_best_state(small: Small, recorder, monkeypatch, stop_at, best) -> None:
-    """Stopped by the first measurement's report, or by the third step, before any measurement."""
-    if stop_at:
-        monkeypatch.setattr(recorder, "update", interrupt)
-    else:
-        steps = iter([learner.Learner.take_step] * best)
-        monkeypatch.setattr(learner.Learner, "take_step", lambda self: next(steps, interrupt)(self))
+def test_a_loss_that_grows_without_end_stops_the_run(small: Small, recorder, monkeypatch) -> None:
+    honest, calls = LlamaGen.loss, []
+
+    def loss(self: LlamaGen, tokens, condition, rng=None) -> LossBreakdown:
+        given = honest(self, tokens, condition, rng)
+        calls.extend([1] if rng is not None else [])
+        return replace(given, total=given.total * (1 if len(calls) <= 20 else 40))
+
+    monkeypatch.setattr(LlamaGen, "loss", loss)
+    with pytest.raises(TrainingError, match=r"diverges: .* up to 30, more than 10 times"):
+        train(small({"budget.steps": 60, "evaluations": 1}), recorder)
+
+
+def test_ctrl_c_ends_a_run_in_good_order(small: Small, recorder, monkeypatch) -> None:
+    honest, steps = GeneratorTask.pieces, []
+
+    def pieces(task: GeneratorTask, step: int) -> list[object]:
+        steps.append(step)
+        if step == 5:
+            signal.raise_signal(signal.SIGINT)
+        return honest(task, step)
+
+    monkeypatch.setattr(GeneratorTask, "pieces", pieces)
+    before = signal.getsignal(signal.SIGINT)
     run = train(small(), recorder)
-    assert run.interrupted
-    assert run.metrics["best_step"] == best
-    assert "stopped by hand" in recorder.said[-1]
+    assert signal.getsignal(signal.SIGINT) is before
+    assert run.interrupted and run.metrics["steps"] == 6, "the step under way is finished"
+    assert run.metrics["best_step"] == 4
+    assert "stopped by hand" in recorder.said[-1] and "--resume" in recorder.said[-1]
     assert Pipeline.from_pretrained(run.directory)(classes=[0]).images
     assert run.metrics == json.loads((run.directory / "metrics.json").read_text())
-
-
-def interrupt(*arguments: object) -> None:
-    raise KeyboardInterrupt
 
 
 def test_seconds_are_kept_to(small: Small, recorder) -> None:
     run = train(small({"budget.seconds": 0.5, "evaluations": 2}), recorder)
     assert 0.5 <= run.metrics["seconds"] < 5
-    assert [m.held_out is None for m in recorder.moments].count(False) == 2
+    assert [m.held_out is None for m in recorder.moments].count(False) == 3
     assert recorder.moments[-1].share == 1.0
 
 
@@ -159,6 +177,7 @@ def test_a_run_starts_from_the_weights_of_another(small: Small, recorder, tmp_pa
     second = train(small(fields), recorder)
     before, after = (run.metrics["held_out"]["loss"] for run in (first, second))
     assert after == pytest.approx(before, abs=1e-4)
+    assert log(second.directory)[0]["held_out"] == pytest.approx(before, abs=1e-6)
 
 
 def test_an_earlier_run_is_kept_beside(small: Small, recorder) -> None:
@@ -192,7 +211,7 @@ def test_other_systems_train_by_the_same_loop(
     fields = {
         "data.size": 16,
         "data.classes": ["Activities", "Flags"],
-        "data.views": 2,
+        "data.views.count": 2,
         "budget.steps": 3,
         "evaluations": 1,
         "sample.each": 1,
@@ -214,8 +233,9 @@ def test_plain_lines_are_written_for_measurements_only() -> None:
     stream = io.StringIO()
     lines = Lines(stream)
     lines.update(Moment(10, 0.1, 2.0, 1e-3, 4.0))
-    lines.update(Moment(20, 0.25, 4.0, 1e-3, 3.0, 3.5))
+    lines.update(Moment(20, 0.25, 4.0, 1e-3, 3.0, 3.5, 80, 1.25, {"held_out_psnr": 21.0}))
     assert stream.getvalue() == (
-        "step 20   25%  5.0 steps/s  0:12 left  loss 3.000  held-out 3.500\n"
+        "step 20   25%  5.0 steps/s  20 examples/s  0:12 left  1.2 GiB  loss 3.000  "
+        "held-out 3.500  PSNR 21\n"
     )
     assert clock(3725) == "1:02:05"

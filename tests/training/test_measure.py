@@ -9,10 +9,12 @@ from itertools import pairwise
 import pytest
 import torch
 
+from limner.conditions import ClassCondition
 from limner.core.layout import grid, pyramid
 from limner.core.tokens import from_ids, from_values
-from limner.training.examples import Examples
-from limner.training.measure import baselines, shuffled_condition
+from limner.training.engine import Engine
+from limner.training.examples import Told
+from limner.training.measure import counted_bits, shared_means
 
 SIZE = 5
 
@@ -48,7 +50,7 @@ def test_baselines_agree_with_counting() -> None:
     train, held_out = ids(0, 40), ids(1, 9)
     held_out[0, 2] = SIZE - 1  # never seen in training
     layout = grid(2, 3)
-    got = baselines(from_ids(layout, train), from_ids(layout, held_out), SIZE)
+    got = counted_bits(from_ids(layout, train), from_ids(layout, held_out), SIZE)
     expected = by_hand(train.tolist(), held_out.tolist())
     assert got == pytest.approx(expected, abs=1e-9)
     assert got["bigram"] < got["unigram"] - 0.3
@@ -57,16 +59,20 @@ def test_baselines_agree_with_counting() -> None:
 def test_a_bigram_needs_a_raster_and_counts_need_codes() -> None:
     scales = pyramid(((1, 1), (1, 5)))
     tokens = from_ids(scales, ids(0, 8))
-    assert set(baselines(tokens, tokens, SIZE)) == {"unigram"}
+    assert set(counted_bits(tokens, tokens, SIZE)) == {"unigram"}
     values = from_values(grid(1, 2, kind="values"), torch.zeros(3, 2, 4))
-    assert baselines(values, values, 0) == {}
+    assert counted_bits(values, values, 0) == {}
 
 
-def test_shuffling_moves_conditions_and_not_tokens() -> None:
-    tokens = from_ids(grid(2, 3), ids(0, 30))
-    examples = Examples(tokens, {"label": torch.arange(30)})
-    moved = shuffled_condition(examples, torch.Generator().manual_seed(0))
-    assert moved.tokens is tokens
-    label = moved.condition["label"]
+def test_shuffling_tells_each_picture_what_another_is() -> None:
+    told = Told(ClassCondition(30, 4), torch.arange(30))
+    moved = told.shuffled(torch.Generator().manual_seed(0))
+    label = moved.of(torch.arange(30))["label"]
     assert sorted(label.tolist()) == list(range(30))
     assert label.tolist() != list(range(30))
+
+
+def test_means_count_every_example_alike() -> None:
+    values = torch.arange(7.0)
+    means = shared_means(lambda index: {"x": float(values[index].mean())}, 7, 3, Engine("cpu"))
+    assert means == {"x": pytest.approx(3.0)}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,9 +15,10 @@ from limner.core.registry import MODELS
 from limner.core.seeds import seeded
 from limner.hub.save import save_part
 from limner.training.ema import Ema
-from limner.training.examples import endless_batches, prepare
+from limner.training.engine import Engine
 from limner.training.optimizer import build_optimizer, learning_rate
 from limner.training.parts import build_part
+from limner.training.prepare import prepare
 from limner.training.recipe import Budget, OptimizerRecipe, PartRecipe, Recipe
 
 CONFIG = {"width": 16, "depth": 1, "heads": 2, "multiple_of": 8, "codebook_size": 4}
@@ -62,15 +63,6 @@ def test_averaged_weights_are_put_in_and_taken_out() -> None:
     assert model.weight.item() == 19.0
 
 
-def test_every_example_comes_once_an_epoch() -> None:
-    batches = endless_batches(10, 4, seeded(0, "batches"))
-    drawn = torch.cat(list(itertools.islice(batches, 5)))
-    assert sorted(drawn[:10].tolist()) == sorted(drawn[10:].tolist()) == list(range(10))
-    assert drawn[:10].tolist() != drawn[10:].tolist()
-    large = next(endless_batches(3, 8, seeded(0, "batches")))
-    assert len(large) == 8 and set(large.tolist()) == {0, 1, 2}
-
-
 def test_purposes_have_generators_of_their_own() -> None:
     def draw(seed: int, purpose: str) -> int:
         return int(torch.randint(2**40, (1,), generator=seeded(seed, purpose)))
@@ -112,8 +104,10 @@ def test_nested_fields_are_changed_one_by_one() -> None:
     assert built.config.encoder.ratio == published.encoder.ratio
 
 
-def test_a_tokenizer_without_a_fit_needs_weights(small: Callable[..., Recipe]) -> None:
+def test_a_tokenizer_without_a_fit_needs_weights(
+    small: Callable[..., Recipe], tmp_path: Path
+) -> None:
     config = {"convolution": {"channels": 32, "multipliers": [1], "blocks": 1}, "latent": 8}
     recipe = replace(small(), tokenizer=PartRecipe(family="llamagen-vq", config=config))
     with pytest.raises(ConfigError, match=r"set tokenizer\.weights"):
-        prepare(recipe, torch.device("cpu"))
+        prepare(recipe, tmp_path, Engine("cpu"))

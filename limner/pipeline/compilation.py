@@ -1,0 +1,21 @@
+"""Compiling a network block by block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from limner.layers.key_value_memory import keep_out_of_compilation
+
+
+def compile_blocks(network: nn.Module, **options: Any) -> None:
+    """Compile the blocks of a network, or the whole of one without blocks, when they are called.
+
+    Args:
+        network: whose `blocks` are compiled.
+        **options: of `torch.compile`.
+    """
+    keep_out_of_compilation()
+    for block in getattr(network, "blocks", [network]):
+        block.compile(**options)

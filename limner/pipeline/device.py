@@ -1,0 +1,24 @@
+"""Devices by name."""
+
+from __future__ import annotations
+
+import torch
+
+from limner.core.errors import ConfigError
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name; "auto" is the fastest there is.
+
+    Raises:
+        ConfigError: no such device.
+    """
+    if name == "auto":
+        mps = torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    try:
+        return torch.zeros(1, device=name).device
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ConfigError(
+            f"device={name!r} is not accepted: device must be one that this machine has"
+        ) from None
