@@ -32,6 +32,16 @@ def machine() -> dict[str, object]:
     }
 
 
+def circumstances(command: str) -> dict[str, object]:
+    """Return when, where and by what command something was measured."""
+    return {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "command": command,
+        "commit": _commit(),
+        "machine": machine(),
+    }
+
+
 def _processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -51,13 +61,8 @@ def main() -> None:
     parser.add_argument("name", help="of the result")
     parser.add_argument("--command", required=True, help="what was run")
     asked = parser.parse_args()
-    result = {
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-        "command": asked.command,
-        "commit": _commit(),
-        "machine": machine(),
-        "metrics": json.loads((asked.run / "metrics.json").read_text()),
-    }
+    metrics = json.loads((asked.run / "metrics.json").read_text())
+    result = circumstances(asked.command) | {"metrics": metrics}
     RESULTS.mkdir(exist_ok=True)
     target = RESULTS / f"{asked.name}.json"
     target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -14,13 +14,13 @@ INDEX = "limner.json"
 
 
 def find(path_or_name: str | Path) -> Path:
-    """Return the directory of a pipeline: the one named, or `pipeline/` of a training run.
+    """Return the directory of a pipeline: the one named, or `generator/` of what was made.
 
     Raises:
         CheckpointError: there is none.
     """
     directory = resolve(path_or_name)
-    for candidate in (directory, directory / "pipeline"):
+    for candidate in (directory, directory / "generator"):
         if (candidate / INDEX).is_file():
             return candidate
     raise CheckpointError(f"{path_or_name} is no pipeline: {INDEX} is missing")

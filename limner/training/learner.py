@@ -314,7 +314,7 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
 
 def load_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Write what `weights_of` returned into a module."""
-    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    tensors = module.state_dict(keep_vars=True)  # tied ones under every name
     for name, value in weights.items():
         copy_into(tensors[name], value)
 

@@ -34,13 +34,7 @@ def train(recipe: RunRecipe, progress: Progress | None = None, resume: bool = Fa
     Raises:
         LimnerError: the recipe cannot be followed, or a loss is not finite or diverges.
     """
-    engine = Engine(
-        recipe.device,
-        recipe.precision,
-        recipe.parallel,
-        recipe.trackers,
-        Path(recipe.output).expanduser(),
-    )
+    engine = _engine(recipe)
     if not engine.is_main:
         progress = Silent()
     progress = progress or choose_progress()
@@ -94,6 +88,19 @@ def _train(
         + ("\ngo on with --resume" if interrupted else "")
     )
     return Run(folder.path, part, metrics, interrupted)
+
+
+def prepare_run(recipe: RunRecipe) -> Learner:
+    """Return a new run's learner before its first step, for trials; nothing is logged."""
+    engine = _engine(recipe)
+    folder = RunFolder(recipe, writes=engine.is_main)
+    checkpoints = Checkpoints(folder.path, recipe.checkpoint.keep)
+    return Learner(recipe, _task(recipe, folder, engine), engine, checkpoints, lambda moment: None)
+
+
+def _engine(recipe: RunRecipe) -> Engine:
+    folder = Path(recipe.output).expanduser() / "trackers"
+    return Engine(recipe.device, recipe.precision, recipe.parallel, recipe.trackers, folder)
 
 
 def _task(recipe: RunRecipe, folder: RunFolder, engine: Engine) -> GeneratorTask | TokenizerTask:

@@ -7,12 +7,15 @@ from typing import Any
 
 # Fields of which one replaces the other, so that giving one never asks for the other's removal.
 ALTERNATIVES = ({"steps", "seconds"}, {"family", "variant"})
+# Fields that say what the others beside them mean.
+NAMING = ("kind", "family")
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return `base` with `changes` laid over it; mappings are merged, all else is replaced.
 
-    A mapping of another `kind` replaces the one that is there: its fields are others.
+    A mapping of another kind or family replaces the one that is there: its fields mean something
+    else.
     """
     merged = dict(base)
     for names in ALTERNATIVES:
@@ -27,4 +30,4 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _same_kind(base: Mapping[str, Any], changes: Mapping[str, Any]) -> bool:
-    return "kind" not in changes or changes["kind"] == base.get("kind")
+    return all(base.get(n) in (None, changes[n]) for n in NAMING if changes.get(n) is not None)

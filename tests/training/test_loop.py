@@ -224,6 +224,36 @@ def test_other_systems_train_by_the_same_loop(
     assert (run.directory / "samples.png").is_file()
 
 
+def test_measurements_go_to_trackers(small: Small, recorder) -> None:
+    run = train(small({"trackers": ["tensorboard"]}), recorder)
+    assert list((run.directory / "trackers").rglob("events.out.tfevents.*"))
+
+
+def test_a_tracker_that_is_not_installed_is_named(small: Small, recorder) -> None:
+    with pytest.raises(ConfigError, match="wandb is not installed"):
+        train(small({"trackers": ["wandb"]}), recorder)
+
+
+def test_half_precision_and_pictures_on_the_way(small: Small, recorder) -> None:
+    fields = {"precision": "bfloat16", "sample.each": 1, "sample.times": 3}
+    run = train(small(fields), recorder)
+    exact = train(small({"output": f"{run.directory}-exact"}), recorder)
+    names = sorted(path.name for path in (run.directory / "samples").iterdir())
+    assert names == ["step-00000004.png", "step-00000008.png"]
+    half, full = (r.metrics["held_out"]["loss"] for r in (run, exact))
+    assert half != full and half == pytest.approx(full, rel=0.01)
+
+
+@pytest.mark.slow
+def test_compiled_blocks_learn_the_same(small: Small, recorder, tmp_path: Path) -> None:
+    fields = {"model.config.dropout": 0.0, "budget.steps": 6}
+    plain = train(small(fields), recorder)
+    compiled = train(small({**fields, "compile": True, "output": str(tmp_path / "c")}), recorder)
+    first, second = (r.metrics["held_out"]["loss"] for r in (plain, compiled))
+    assert first == pytest.approx(second, abs=1e-4)
+    assert weights(compiled.directory)[:8] == weights(plain.directory)[:8], "the names are the same"
+
+
 def test_an_unknown_device_is_named(small: Small, recorder) -> None:
     with pytest.raises(ConfigError, match="device='quantum' is not accepted"):
         train(small({"device": "quantum"}), recorder)

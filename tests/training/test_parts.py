@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,11 +14,14 @@ from torch import nn
 from limner.core.errors import ConfigError
 from limner.core.registry import MODELS
 from limner.core.seeds import seeded
+from limner.data.endless import EndlessOrder
 from limner.hub.save import save_part
 from limner.training.ema import Ema
 from limner.training.engine import Engine
-from limner.training.optimizer import build_optimizer, learning_rate
+from limner.training.merging import merge
+from limner.training.optimizer import build_optimizer, follow_schedule, learning_rate
 from limner.training.parts import build_part
+from limner.training.pieces import Share
 from limner.training.prepare import prepare
 from limner.training.recipe import Budget, OptimizerRecipe, PartRecipe, Recipe
 
@@ -40,6 +44,66 @@ def test_the_rate_rises_and_falls(schedule: str, middle: float, end: float) -> N
     recipe = OptimizerRecipe(lr=1.0, warmup=0.2, schedule=schedule, final=0.1)  # type: ignore[arg-type]
     rates = [learning_rate(recipe, share) for share in (0.0, 0.1, 0.2, 0.6, 1.0, 1.3)]
     assert rates == pytest.approx([0.0, 0.5, 1.0, middle, end, end])
+
+
+def test_the_rate_holds_and_drops() -> None:
+    """MAR rises from a share and stays; VAR's "lin0" and WSD hold first; NAR drops three times."""
+    held = OptimizerRecipe(lr=1.0, warmup=0.0, hold=0.5, schedule="linear", final=0.2)
+    rates = [learning_rate(held, share) for share in (0.0, 0.5, 0.75, 1.0)]
+    assert rates == pytest.approx([1.0, 1.0, 0.6, 0.2])
+    drops = OptimizerRecipe(lr=1.0, warmup=0.0, schedule="steps")
+    rates = [learning_rate(drops, share) for share in (0.0, 0.49, 0.5, 0.7, 0.9)]
+    assert rates == pytest.approx([1.0, 1.0, 0.2, 0.04, 0.008])
+    rising = OptimizerRecipe(lr=1.0, warmup=0.5, start=0.2, schedule="constant")
+    assert [learning_rate(rising, s) for s in (0, 0.25, 1)] == pytest.approx([0.2, 0.6, 1.0])
+
+
+def test_weight_decay_moves_by_half_a_cosine_and_spares_what_is_named() -> None:
+    recipe = OptimizerRecipe(weight_decay=0.1, final_weight_decay=0.3, no_decay=("head.*",))
+    model = nn.ModuleDict({"body": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    optimizer = build_optimizer(model, recipe)
+    for share, decay in ((0.0, 0.1), (0.5, 0.2), (1.0, 0.3)):
+        follow_schedule(optimizer, recipe, share)
+        groups = {len(group["params"]): group["weight_decay"] for group in optimizer.param_groups}
+        assert groups == {1: pytest.approx(decay), 3: 0.0}
+
+
+def test_every_example_comes_once_an_epoch_from_any_position() -> None:
+    order = EndlessOrder(10, seed=3)
+    first, second = order.take(0, 10), order.take(10, 10)
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(10))
+    assert first.tolist() != second.tolist()
+    assert torch.equal(EndlessOrder(10, seed=3).take(7, 8), torch.cat([first[7:], second[:5]]))
+    assert EndlessOrder(3, seed=0).take(1, 9).shape == (9,)
+
+
+def test_processes_share_a_batch_and_keep_its_random_numbers() -> None:
+    """One process with four pieces draws what two with two each draw."""
+    budget = Budget(steps=1, batch=8, pieces=4)
+
+    def pieces(rank: int, ranks: int) -> list[tuple[int, int]]:
+        share = Share(budget, 0, SimpleNamespace(rank=rank, ranks=ranks))  # type: ignore[arg-type]
+        first = share.first(step=5)
+        return [
+            (first + number * share.piece_size, share.piece(5, number, None).seed)
+            for number in range(share.pieces)
+        ]
+
+    assert pieces(0, 1) == pieces(0, 2) + pieces(1, 2)
+    with pytest.raises(ConfigError, match=r"budget\.pieces=4 .* multiple of 3 processes"):
+        pieces(0, 3)
+
+
+def test_another_kind_or_family_replaces_its_fields() -> None:
+    base = {"views": {"kind": "shifted", "shift": 2}, "model": {"family": "a", "config": {"x": 1}}}
+    assert merge(base, {"views": {"kind": "ten"}})["views"] == {"kind": "ten"}
+    assert merge(base, {"views": {"flip": 1}})["views"] == {
+        "kind": "shifted",
+        "shift": 2,
+        "flip": 1,
+    }
+    assert merge(base, {"model": {"family": "b"}})["model"] == {"family": "b"}
+    assert merge(base, {"model": {"config": {"y": 2}}})["model"]["config"] == {"x": 1, "y": 2}
 
 
 def test_a_budget_is_counted_in_one_unit() -> None:

@@ -1,0 +1,1 @@
+"""`limner make`: from a folder of pictures to a model that draws, and a report."""
