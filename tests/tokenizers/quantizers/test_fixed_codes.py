@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from limner.metrics.codebook import usage
 from limner.tokenizers.quantizers.bits import pack, unpack
 from limner.tokenizers.quantizers.bsq import BSQ, BSQConfig
 from limner.tokenizers.quantizers.fsq import FSQ, FSQConfig
 from limner.tokenizers.quantizers.lfq import LFQ, LFQConfig
-from limner.tokenizers.quantizers.usage import usage
 
 LEVELS = st.lists(st.integers(2, 6), min_size=1, max_size=4)
 

@@ -14,7 +14,6 @@ from limner.tokenizers.quantizers.lfq import LFQConfig
 from limner.tokenizers.quantizers.projected import Projected
 from limner.tokenizers.quantizers.quantizer import Quantizer
 from limner.tokenizers.quantizers.residual import ResidualVQConfig
-from limner.tokenizers.quantizers.usage import usage
 from limner.tokenizers.vqgan import VQGANConfig
 
 CONFIGS: list[QuantizerConfig] = [
@@ -99,14 +98,6 @@ def test_projections_stand_around_where_widths_differ() -> None:
     assert torch.equal(ids, inner.nearest(projected.into(vectors)))
     torch.testing.assert_close(projected.lookup(ids), projected(vectors).values)
     assert not list(Projected(inner, 6).parameters())
-
-
-def test_usage_counts_codes_and_their_evenness() -> None:
-    even = usage(torch.tensor([[0, 1], [2, 3], [-1, -1]]), 8)
-    assert even.share == 0.5 and even.perplexity == pytest.approx(4)
-    assert usage(torch.zeros(9, dtype=torch.int64), 8).perplexity == pytest.approx(1)
-    lopsided = usage(torch.tensor([0] * 9 + [1]), 2)
-    assert lopsided.share == 1 and 1 < lopsided.perplexity < 1.5
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from limner.core.errors import ConfigError
+from limner.metrics.codebook import usage
 from limner.tokenizers.quantizers.codebook import Codebook
 from limner.tokenizers.quantizers.fsq import FSQ, FSQConfig
 from limner.tokenizers.quantizers.projected import Projected
 from limner.tokenizers.quantizers.upkeep import MovingAverages, Upkeep, UpkeepConfig
-from limner.tokenizers.quantizers.usage import usage
 
 AVERAGE = UpkeepConfig(fit=False, revive=0.0, decay=0.8, average=True)
 
