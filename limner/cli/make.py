@@ -45,12 +45,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Look, plan, train and report; or go on with it."""
     from limner.make.planning import Wishes
     from limner.make.report import write_report
-    from limner.make.stages import SHARES, look, make, recipe_of
+    from limner.make.stages import look, make
     from limner.training.progress import Lines
 
     path = Path(arguments.source).expanduser()
     source = str(path.resolve()) if path.exists() else arguments.source
-    output = Path(arguments.output or f"runs/{path.resolve().stem or 'made'}").expanduser()
+    named = arguments.output or f"runs/{path.resolve().stem or 'made'}"
+    output = Path(named).expanduser().resolve()  # recipes name it
     wishes = Wishes(arguments.minutes, arguments.size, **_fields(arguments.fields))
     say = Lines().say
     planned = look(source, output, wishes, say, arguments.device)

@@ -12,7 +12,7 @@ from limner.data.survey import Survey
 from limner.make.machine import Machine
 from limner.training.merging import merge
 
-LEAST = 20  # pictures
+LEAST = 20  # readable pictures
 SIDES = (16, 32, 64, 128, 256)
 MEASURED = 10  # measurements of a run
 
@@ -70,16 +70,17 @@ def plan(
         ConfigError: a wish that is not accepted.
     """
     wishes = wishes or Wishes()
-    if survey.readable < LEAST:
+    pictures = readable(survey)
+    if pictures < LEAST:
         raise DataError(
-            f"{source!r} has {survey.readable} readable pictures: at least {LEAST} are needed, and "
-            "a few hundred make a model that draws"
+            f"{source!r} has {pictures} readable pictures: at least {LEAST} are needed, and a few "
+            "hundred make a model that draws"
         )
     minutes = wishes.minutes or (60.0 if machine.is_fast else 20.0)
     size = wishes.size or _size(survey, machine, minutes)
     factor = _factor(size)
     check(size % factor == 0, "size", size, f"a multiple of {factor}")
-    codes = _codes(survey.readable * (size // factor) ** 2, machine)
+    codes = _codes(pictures * (size // factor) ** 2, machine)
     data = _data(source, survey, size)
     common = {"data": data, "device": machine.device, "evaluations": MEASURED}
     tokenizer = _tokenizer(size, factor, codes, machine) | common
@@ -96,12 +97,24 @@ def plan(
     )
 
 
+def readable(survey: Survey) -> int:
+    """Return about how many pictures can be read."""
+    return round(survey.total * (1 - len(survey.unreadable) / survey.looked))
+
+
+def by_captions(survey: Survey) -> bool:
+    """Say whether pictures are asked by captions: there is one class, and most have one written."""
+    return len(survey.classes) == 1 and survey.captions.written > survey.looked / 2
+
+
 def _size(survey: Survey, machine: Machine, minutes: float) -> int:
     """The largest side that the pictures have and that can be learned in the time."""
     enough = {16: 0, 32: 0, 64: 120, 128: 10**9, 256: 10**9}
     if machine.is_fast:
         enough = {16: 0, 32: 0, 64: 0, 128: 120, 256: 24 * 60}
-    sides = [side for side in SIDES if enough[side] <= minutes and side <= survey.short_side]
+    assert survey.short_side is not None  # some pictures are readable
+    short = survey.short_side.median
+    sides = [side for side in SIDES if enough[side] <= minutes and side <= short]
     return max(sides, default=SIDES[0])
 
 
@@ -121,13 +134,12 @@ def _codes(places: int, machine: Machine) -> int:
 
 def _data(source: str, survey: Survey, size: int) -> dict[str, Any]:
     shift = max(1, size // 16)
-    views = {"kind": "shifted", "shift": shift, "flip": 0.5, "count": _views(survey.readable)}
+    views = {"kind": "shifted", "shift": shift, "flip": 0.5, "count": _views(readable(survey))}
     return {
         "source": source,
         "size": size,
-        "held_out": 0.1 if survey.readable < 10_000 else 1000 / survey.readable,
+        "held_out": 0.1 if readable(survey) < 10_000 else 1000 / readable(survey),
         "views": views,
-        "unreadable": max(0.1, min(1.0, 2 * survey.unreadable_share)),
     }
 
 
@@ -167,7 +179,7 @@ def _tokenizer(size: int, factor: int, codes: int, machine: Machine) -> dict[str
 
 def _generator(survey: Survey, machine: Machine) -> dict[str, Any]:
     """A network that is as large as the pictures can teach and the machine can train."""
-    pictures = survey.readable
+    pictures = readable(survey)
     width, depth = (128, 4) if pictures < 1_000 else (128, 5) if pictures < 10_000 else (192, 6)
     if machine.is_fast:
         width, depth = (256, 6) if pictures < 10_000 else (512, 12)
@@ -178,7 +190,7 @@ def _generator(survey: Survey, machine: Machine) -> dict[str, Any]:
         "multiple_of": 32,
         "dropout": 0.2 if pictures < 1_000 else 0.1 if pictures < 10_000 else 0.05,
     }
-    if survey.has_captions and len(survey.classes) == 1:
+    if by_captions(survey):
         config |= {"condition": "caption", "text_length": 16}
     return {
         "model": {"family": "llamagen", "config": config},
@@ -188,6 +200,10 @@ def _generator(survey: Survey, machine: Machine) -> dict[str, Any]:
         "sample": {"each": 8, "times": 4, "guidance": 2.0, "top_p": 0.98},
         "precision": "bfloat16" if machine.device.startswith("cuda") else "float32",
     }
+
+
+def _counted(number: int, name: str) -> str:
+    return f"{number:,} {name}" if number == 1 else f"{number:,} {name}es"
 
 
 def _reasons(
@@ -203,16 +219,17 @@ def _reasons(
     side = size // factor
     config = generator["model"]["config"]
     codes = tokenizer["tokenizer"]["config"]["quantizer"]["codebook_size"]
-    by = "captions" if config.get("condition") == "caption" else f"{len(survey.classes)} class(es)"
+    by = "captions" if by_captions(survey) else _counted(len(survey.classes), "class")
+    short = survey.short_side.median if survey.short_side is not None else 0
     views = tokenizer["data"]["views"]
     return [
         (f"{minutes:g} minutes", f"what {machine} does in that time; --minutes changes it"),
         (
             f"{size} x {size} pixels",
-            f"the pictures' short side is {survey.short_side} in the middle; --size changes it",
+            f"the pictures' short side is {short:g} in the middle; --size changes it",
         ),
         (f"{side} x {side} tokens", f"one for {factor} x {factor} pixels"),
-        (f"{codes} codes", f"one for every hundred places of {survey.readable:,} pictures"),
+        (f"{codes} codes", f"one for every hundred places of {readable(survey):,} pictures"),
         (f"asked by {by}", "the pictures' sub-folders and captions"),
         (
             f"{config['width']} wide, {config['depth']} deep, dropout {config['dropout']:g}",

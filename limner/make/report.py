@@ -15,7 +15,7 @@ from limner.evaluation.neighbours import nearest_pictures
 from limner.make.stages import Made
 from limner.show.report import Report
 
-SHOWN = 12  # classes and pictures
+SHOWN = 10  # classes and pictures
 EACH = 8  # pictures drawn of every class
 CLASSIFIER_SECONDS = 20.0
 
@@ -113,9 +113,9 @@ def _show_tokenizer(report: Report, made: Made, held_out: PictureSet) -> None:
     report.pictures(real, side=72)
     report.pictures(again, side=72)
     report.plot(
-        {"PSNR of held-out pictures": _course(made.tokenizer.directory, "held_out_psnr")},
+        {"held out": _course(made.tokenizer.directory, "held_out_psnr")},
         "steps",
-        "dB",
+        "PSNR in dB",
     )
     rows = [
         ["steps", f"{made.tokenizer.metrics['steps']:,}"],

@@ -28,7 +28,10 @@ Say = Callable[[str], None]
 """Is told what happens, a line at a time."""
 
 PLAN = "plan.yaml"
-SHARES = {"tokenizer": 0.5, "generator": 0.45}  # of the time; the rest is for looking and the report
+SHARES = {
+    "tokenizer": 0.5,
+    "generator": 0.45,
+}  # of the time; the rest is for looking and the report
 TRIAL = 5  # steps that are timed
 
 
@@ -71,9 +74,7 @@ class Planned:
     plan: Plan
 
 
-def look(
-    source: str, output: Path, wishes: Wishes, say: Say, device: str = "auto"
-) -> Planned:
+def look(source: str, output: Path, wishes: Wishes, say: Say, device: str = "auto") -> Planned:
     """Look at the pictures, choose, and write down what was chosen; or read what was before.
 
     Raises:
@@ -83,7 +84,9 @@ def look(
     file = output / PLAN
     if file.is_file():
         planned = _read(file)
-        check(planned.source == source, "output", str(output), f"another: it is of {planned.source}")
+        check(
+            planned.source == source, "output", str(output), f"another: it is of {planned.source}"
+        )
         say(f"going on in {output}, as planned there")
         return planned
     _check_empty(output)

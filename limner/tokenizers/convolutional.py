@@ -21,6 +21,9 @@ from limner.tokenizers.quantizers.quantizer import Quantized, Quantizer
 from limner.tokenizers.reconstruction import Reconstruction
 
 
+LISTED = 2**18  # codes, of quantisers whose codes are not a table, that are worth listing
+
+
 class ConvolutionalTokenizer(Tokenizer):
     """Pictures to a grid of ids and back.
 
@@ -84,6 +87,13 @@ class ConvolutionalTokenizer(Tokenizer):
         ids = tokens.ids.squeeze(-1) if self.codes == 1 else tokens.ids
         values = self.quantizer.lookup(ids).to(self.post_quant_conv.weight)
         return values.unflatten(1, tokens.layout.extent[1:]).movedim(-1, 1)
+
+    def code_vectors(self) -> Tensor | None:
+        """Return the value of every code, float [V, D], where a place has one code of not too many."""
+        if self.codes != 1 or self.codebook_size > LISTED:
+            return None
+        every = torch.arange(self.codebook_size, device=self.post_quant_conv.weight.device)
+        return self.quantizer.lookup(every).detach()
 
     @property
     def last_layer(self) -> Tensor:

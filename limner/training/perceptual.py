@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from torch import nn
 
-from limner.core.errors import ConfigError
+from limner.core.errors import check
+from limner.hub.networks import load_lpips
+from limner.hub.packaged import load_features
+from limner.layers.perceptual import FeatureDistance
+
+NAMES = ("packaged", "lpips-vgg", "lpips-alex")
 
 
 def perceptual_network(name: str | None) -> nn.Module | None:
     """Return the network of a perceptual loss: (pictures, pictures) -> distances [B].
 
     Args:
-        name: "packaged": limner's own small network; a file of LPIPS weights; None: none.
+        name: "packaged": limner's own small network; "lpips-vgg" or "lpips-alex": LPIPS, whose
+            weights are looked for where `load_lpips` says; None: none.
 
     Raises:
-        ConfigError: no such file.
-        CheckpointError: a file that holds no LPIPS weights.
+        ConfigError: another name.
+        CheckpointError: LPIPS without weights; says where users get them.
     """
     if name is None:
         return None
+    check(name in NAMES, "perceptual", name, f"null or one of {', '.join(NAMES)}")
     if name == "packaged":
-        from limner.hub.packaged import load_features
-        from limner.layers.perceptual import FeatureDistance
-
         return FeatureDistance(load_features())
-    file = Path(name).expanduser()
-    if not file.is_file():
-        raise ConfigError(
-            f"perceptual={name!r} is not accepted: perceptual must be 'packaged', null, or a file "
-            "of LPIPS weights"
-        )
-    from limner.hub.official.lpips import load_lpips
-
-    return load_lpips(file)
+    network: nn.Module = load_lpips(name.removeprefix("lpips-"))
+    return network

@@ -301,8 +301,8 @@ class TokenizerRecipe(RunRecipe):
     Args:
         tokenizer: what is trained.
         objective: losses, and the discriminator.
-        perceptual: network of the perceptual loss: "packaged" (limner's own small one), a file of
-            LPIPS weights, or None for none.
+        perceptual: network of the perceptual loss: "packaged" (limner's own small one), "lpips-vgg"
+            or "lpips-alex" (weights as `limner.hub.networks.load_lpips` finds them), or None.
         discriminator: how the discriminator learns.
         upkeep: how codes are kept alive.
         shown: held-out pictures whose reconstructions are shown.
