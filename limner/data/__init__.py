@@ -8,9 +8,18 @@ from limner.data.pictures import PictureSet
 from limner.data.source import Source
 from limner.data.stream import PictureBatch, PictureLoader, PictureStream
 from limner.data.token_cache import CachePlan, TokenCache
-from limner.data.views import CentreAndMirror, CentreCrop, RandomCrop, TenCrop, Views
+from limner.data.views import (
+    AnyViews,
+    CentreAndMirror,
+    CentreCrop,
+    RandomCrop,
+    Shifted,
+    TenCrop,
+    Views,
+)
 
 __all__ = [
+    "AnyViews",
     "Augment",
     "CachePlan",
     "CentreAndMirror",
@@ -20,6 +29,7 @@ __all__ = [
     "PictureSet",
     "PictureStream",
     "RandomCrop",
+    "Shifted",
     "Source",
     "TenCrop",
     "TokenCache",

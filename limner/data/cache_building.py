@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from limner.core.config import to_dict
 from limner.core.errors import DataError, check
+from limner.core.files import remove_leftovers
 from limner.core.seeds import seeded
 from limner.data.cache_files import (
     META,
@@ -22,13 +22,14 @@ from limner.data.cache_files import (
     check_meta,
     facts_file,
     read_json,
-    replaced,
     tokens_file,
+    write_array,
+    write_json,
 )
 from limner.data.images import to_float
 from limner.data.source import decoders
 from limner.data.token_cache import CachePlan
-from limner.data.unreadable import SkipList, Unreadable
+from limner.data.unreadable import UNREADABLE, SkipList, Unreadable
 
 Tokenise = Callable[[Tensor], Tensor]
 """Pictures float32 [B, 3, H, W] in [-1, 1] to ids int64 [B, N, C] or values float [B, N, D]."""
@@ -41,6 +42,7 @@ def build_token_cache(
     batch: int = 32,
     rank: int = 0,
     ranks: int = 1,
+    unreadable: float = UNREADABLE,
 ) -> None:
     """Tokenise what a cache still lacks; what it has is kept.
 
@@ -52,24 +54,23 @@ def build_token_cache(
         batch: largest B; more only where one picture has more views.
         rank: number of this process among those that fill the cache together.
         ranks: their number.
+        unreadable: share of the pictures that may be unreadable.
 
     Raises:
-        DataError: the folder holds a cache of something else or cannot be written, more than a
-            tenth of the pictures cannot be read, or the tokens do not fit the plan.
+        DataError: the folder holds a cache of something else or cannot be written, too many
+            pictures cannot be read, or the tokens do not fit the plan.
         ConfigError: a number that is not accepted.
     """
     check(batch >= 1, "batch", batch, "at least 1")
     check(0 <= rank < ranks, "rank", rank, f"at least 0 and below ranks={ranks}")
     folder = Path(path).expanduser()
-    meta = plan.meta()
-    if (folder / META).exists():
-        meta = check_meta(folder, meta)
-    else:
-        with replaced(folder / META) as file:
-            file.write(json.dumps(to_dict(meta), indent=1).encode())
+    begun = (folder / META).exists()
+    meta = check_meta(folder, plan.meta()) if begun else plan.meta()
     shards = range(rank, meta.shards, ranks)
     pictures = sum(len(meta.pictures_of(shard)) for shard in shards)
-    skipped = SkipList(plan.source.name, pictures)
+    skipped = SkipList(plan.source.name, pictures, unreadable)
+    if not begun:
+        write_json(folder / META, to_dict(meta))
     for shard in shards:
         if not facts_file(folder, shard).exists():
             _build_shard(folder, shard, meta, plan, tokenise, batch)
@@ -81,8 +82,8 @@ def build_token_cache(
 def _build_shard(
     folder: Path, shard: int, meta: CacheMeta, plan: CachePlan, tokenise: Tokenise, batch: int
 ) -> None:
-    for stale in folder.glob(f"{shard:05}.*.tmp"):  # left by a build that was killed
-        stale.unlink(missing_ok=True)
+    for file in (tokens_file(folder, shard), facts_file(folder, shard)):
+        remove_leftovers(file)
     good: list[int] = []
     skipped: list[tuple[int, str]] = []
     parts = []
@@ -96,11 +97,8 @@ def _build_shard(
     if parts:
         whole = np.concatenate(parts)
         shape = whole.shape[1:]
-        with replaced(tokens_file(folder, shard)) as file:
-            np.save(file, whole, allow_pickle=False)
-    with replaced(facts_file(folder, shard)) as file:
-        facts = {"index": good, "skipped": skipped, "shape": shape}
-        file.write(json.dumps(facts, separators=(",", ":")).encode())
+        write_array(tokens_file(folder, shard), whole)
+    write_json(facts_file(folder, shard), {"index": good, "skipped": skipped, "shape": shape})
 
 
 def _decoded(

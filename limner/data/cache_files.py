@@ -9,15 +9,15 @@ whole, the .json last: a shard that has one is done.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from limner.core.config import from_dict, to_dict
 from limner.core.errors import ConfigError, DataError
+from limner.core.files import replaced
 
 FORMAT = 1
 META = "meta.json"
@@ -107,6 +107,20 @@ def check_meta(folder: Path, wanted: CacheMeta) -> CacheMeta:
     return meta
 
 
+def write_array(file: Path, values: np.ndarray) -> None:
+    """Write an array as .npy, whole or not at all."""
+    form, values = np.lib.format, np.ascontiguousarray(values)
+    with replaced(file) as temporary, temporary.open("wb") as out:
+        form.write_array_header_1_0(out, form.header_data_from_array_1_0(values))
+        out.write(values.data)  # np.save would not say why it failed
+
+
+def write_json(file: Path, values: Any) -> None:
+    """Write a file that `read_json` reads, whole or not at all."""
+    with replaced(file) as temporary:
+        temporary.write_text(json.dumps(values, separators=(",", ":")), encoding="utf-8")
+
+
 def read_json(file: Path) -> Any:
     """Return what a file of a cache says.
 
@@ -122,19 +136,3 @@ def read_json(file: Path) -> Any:
 def damaged(file: Path, why: object) -> str:
     """Text of the error for a file that is not as it was written."""
     return f"{str(file)!r} of a token cache is damaged ({why}): remove the cache and build it again"
-
-
-@contextmanager
-def replaced(target: Path) -> Iterator[BinaryIO]:
-    """Open a temporary file that takes its place, on disk, when the block ends well."""
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise DataError(f"{str(target)!r} cannot be written: {error.strerror or error}") from None

@@ -40,7 +40,7 @@ class EndlessOrder:
 
     def take(self, begin: int, count: int) -> Tensor:
         """Return what stands at positions begin .. begin + count - 1, int64 [count]."""
-        parts = []
+        parts = [torch.empty(0, dtype=torch.int64)]
         while count > 0:
             epoch, place = divmod(begin, self.count)
             parts.append(self.epoch(epoch)[place : place + count])

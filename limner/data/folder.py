@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 from limner.core.errors import DataError
-from limner.data.images import SUFFIXES
+from limner.data.images import OTHERS, SUFFIXES
 from limner.data.source import Source, in_words, stamp_of
+
+logger = logging.getLogger(__name__)
 
 
 class FolderSource(Source):
@@ -17,8 +21,8 @@ class FolderSource(Source):
 
     Every sub-folder that holds pictures, at any depth, is a class; without sub-folders all pictures
     are of one class, named as the folder.  A caption is the first line of a .txt file of the same
-    name, else the file name in words.  Hidden files are left out.  The order depends on the names
-    alone.
+    name, else the file name in words.  Hidden files are left out, and pictures in formats that are
+    not read; the latter are counted and logged.  The order depends on the names alone.
 
     Args:
         path: the folder.
@@ -44,11 +48,12 @@ class FolderSource(Source):
         return stamp_of(self._file(index))
 
     def caption(self, index: int) -> str:
-        beside = self._file(index).with_suffix(".txt")
-        if beside.is_file():
-            lines = beside.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            if lines:
-                return lines[0].strip()
+        for suffix in (".txt", ".TXT"):
+            beside = self._file(index).with_suffix(suffix)
+            if beside.is_file():
+                text = beside.read_text(encoding="utf-8-sig", errors="replace").strip()
+                if text:
+                    return text.splitlines()[0].strip()
         return in_words(self.keys[index])
 
     def _file(self, index: int) -> Path:
@@ -63,13 +68,18 @@ def _find(folder: Path) -> dict[str, list[Path]]:
         raise DataError(
             f"picture folder {str(folder)!r} {what}; give a folder of files ({accepted})"
         )
-    loose = _pictures(folder, folder.glob("*"))
-    groups = {
-        sub.name: _pictures(folder, sub.rglob("*"))
-        for sub in sorted(folder.iterdir())
-        if sub.is_dir() and not sub.name.startswith(".")
-    }
+    others: Counter[str] = Counter()
+    try:
+        loose = _pictures(folder, folder.iterdir(), others)
+        groups = {
+            sub.name: _pictures(folder, sub.rglob("*"), others)
+            for sub in sorted(folder.iterdir(), key=lambda sub: sub.name)
+            if sub.is_dir() and not sub.name.startswith(".")
+        }
+    except OSError as error:
+        raise DataError(f"picture folder {str(folder)!r} cannot be read: {error}") from None
     groups = {name: files for name, files in groups.items() if files}
+    left_out = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
     if loose and groups:
         raise DataError(
             f"picture folder {str(folder)!r} has {len(loose)} loose picture(s), such as "
@@ -78,17 +88,29 @@ def _find(folder: Path) -> dict[str, list[Path]]:
     if loose:
         groups = {folder.resolve().name: loose}
     if not groups:
-        raise DataError(f"picture folder {str(folder)!r} holds no pictures ({accepted})")
+        found = f"; it holds {left_out}: convert them" if left_out else ""
+        raise DataError(f"picture folder {str(folder)!r} holds no pictures ({accepted}){found}")
+    if left_out:
+        logger.warning("%r: %s left out (%s)", str(folder), left_out, accepted)
     return groups
 
 
-def _pictures(folder: Path, candidates: Iterable[Path]) -> list[Path]:
-    """The picture files among the candidates, sorted by name, without hidden ones."""
-    found = [
-        file
-        for file in candidates
-        if file.suffix.lower() in SUFFIXES
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    ]
-    return sorted(found, key=lambda file: file.relative_to(folder).as_posix())
+def _pictures(folder: Path, candidates: Iterable[Path], others: Counter[str]) -> list[Path]:
+    """The picture files among the candidates, sorted by name, without hidden ones.
+
+    Args:
+        folder: that the candidates lie in.
+        candidates: files and folders.
+        others: counts those in formats that are not read, by suffix.
+    """
+    found = []
+    for file in candidates:
+        inner = file.relative_to(folder)
+        suffix = file.suffix.lower()
+        if any(part.startswith(".") for part in inner.parts) or not file.is_file():
+            continue
+        if suffix in SUFFIXES:
+            found.append((inner.as_posix(), file))
+        elif suffix in OTHERS:
+            others[suffix] += 1
+    return [file for _, file in sorted(found)]

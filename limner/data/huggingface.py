@@ -38,7 +38,9 @@ class HuggingFaceSource(Source):
         if column is None:
             found = ", ".join(dataset.column_names)
             raise DataError(f"{name} has no column of type Image; its columns: {found}")
-        self._stamp = " ".join(stamp_of(Path(file["filename"])) for file in dataset.cache_files)
+        # The files do not tell which of their rows were selected; what the package notes does.
+        files = (stamp_of(Path(file["filename"])) for file in dataset.cache_files)
+        self._stamp = " ".join((dataset._fingerprint, *files))
         keys = [f"{row:08}" for row in range(len(dataset))]
         classes, labels = _labels(dataset, name)
         super().__init__(name, classes, keys, labels)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from limner.core.errors import DataError
 from limner.data.unreadable import Unreadable
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif")
+OTHERS = (".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".tga")
+"""Pictures too, in formats that are not read: convert them first."""
+
 WHITE = (255, 255, 255)
 
 # Whatever the suffix says, no other decoder is tried: some of Pillow's start other programs.
@@ -23,9 +27,40 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 # What Pillow's decoders raise on files that are cut off, damaged or no pictures at all.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, LookupError, struct.error, zlib.error)
 
+# EXIF orientation -> what turns the picture upright; 1 is upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a picture says of itself before it is decoded.
+
+    Args:
+        width: in pixels, when it is upright.
+        height: in pixels, when it is upright.
+        mode: Pillow's name of its kind of pixels ("RGB", "L", "CMYK", ...).
+        animated: there are several frames.
+    """
+
+    width: int
+    height: int
+    mode: str
+    animated: bool
+
 
 def decode(file: BinaryIO, name: str) -> Image.Image | Unreadable:
     """Decode a picture as upright RGB; of animations the first frame counts.
+
+    CMYK is taken as Adobe writes it, inverted, as browsers do; colour profiles are not applied.
 
     Args:
         file: the encoded picture.
@@ -37,21 +72,65 @@ def decode(file: BinaryIO, name: str) -> Image.Image | Unreadable:
     Raises:
         DataError: it claims more pixels than Pillow's safety limit.
     """
-    limit = Image.MAX_IMAGE_PIXELS
     try:
-        with Image.open(file, formats=_FORMATS) as opened:
-            if limit is not None and opened.width * opened.height > limit:
-                raise Image.DecompressionBombError(f"{opened.width} x {opened.height} pixels")
-            return to_rgb(ImageOps.exif_transpose(opened))
+        with _opened(file) as opened:
+            opened.load()  # what is cut off is found here, and not while EXIF data is looked for
+            return to_rgb(upright(opened))
     except Image.DecompressionBombError as error:
         raise DataError(
             f"picture {name!r} is too large to be safe ({error}): make it smaller than "
-            f"{limit} pixels or remove it"
+            f"{Image.MAX_IMAGE_PIXELS} pixels or remove it"
         ) from error
-    except UnidentifiedImageError:
-        return Unreadable("no picture in a format that is read")
     except _BROKEN as error:
-        return Unreadable(str(error) or type(error).__name__)
+        return Unreadable(_reason(error))
+
+
+def read_header(file: BinaryIO) -> Header | Unreadable:
+    """Read what a picture says of itself; damage behind that is not noticed.
+
+    Returns:
+        That, or why it cannot be read; a picture that is too large to be safe cannot.
+    """
+    try:
+        with _opened(file) as opened:
+            width, height = opened.size
+            # EXIF data behind the pixels is left alone: it would have them decoded
+            if "exif" in opened.info and _turn(opened) in _SIDEWAYS:
+                width, height = height, width
+            return Header(width, height, opened.mode, getattr(opened, "is_animated", False))
+    except Image.DecompressionBombError as error:
+        return Unreadable(f"too large to be safe ({error})")
+    except _BROKEN as error:
+        return Unreadable(_reason(error))
+
+
+def _opened(file: BinaryIO) -> Image.Image:
+    """Open a picture without decoding it."""
+    opened = Image.open(file, formats=_FORMATS)
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and opened.width * opened.height > limit:
+        raise Image.DecompressionBombError(f"{opened.width} x {opened.height} pixels")
+    return opened
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "no picture in a format that is read"
+    return str(error) or type(error).__name__
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """A picture turned as its EXIF data says."""
+    turn = _turn(picture)
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    """What turns a picture upright; damaged EXIF data says nothing."""
+    try:
+        return _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except _BROKEN:
+        return None
 
 
 def to_rgb(picture: Image.Image, background: tuple[int, int, int] = WHITE) -> Image.Image:

@@ -12,7 +12,7 @@ from limner.data.folder import FolderSource
 from limner.data.manifest import MANIFESTS, ManifestSource
 from limner.data.packaged import PackagedSource, list_packaged, load_packaged
 from limner.data.pictures import PictureSet
-from limner.data.shards import ShardSource
+from limner.data.shards import ShardSource, shards_in
 from limner.data.source import Source, collect
 from limner.data.unreadable import UNREADABLE
 
@@ -106,6 +106,6 @@ def _open_folder(path: Path) -> Source:
     if huggingface.is_saved(path):
         return huggingface.open_saved(path)
     has_classes = any(sub.is_dir() and not sub.name.startswith(".") for sub in path.iterdir())
-    if any(path.glob("*.tar")) and not has_classes:
+    if shards_in(path) and not has_classes:
         return ShardSource(path)
     return FolderSource(path)

@@ -74,17 +74,23 @@ class ShardSource(Source):
         return self._captions[index] or in_words(self.keys[index])
 
 
+def shards_in(folder: Path) -> list[Path]:
+    """The .tar files of a folder, sorted by name, without hidden ones."""
+    found = (file for file in folder.iterdir() if file.suffix.lower() == ".tar")
+    return sorted((f for f in found if not f.name.startswith(".")), key=lambda file: file.name)
+
+
 def _find_shards(where: str) -> list[Path]:
     """The tar files that a path stands for."""
     path = Path(where).expanduser()
     if path.is_dir():
-        shards = sorted(file for file in path.glob("*.tar") if not file.name.startswith("."))
+        shards = shards_in(path)
         if not shards:
             raise DataError(f"folder {where!r} holds no .tar files")
         return shards
     span = _RANGE.search(str(path))
     shards = [path]
-    if span:
+    if span and not path.exists():
         first, last = span.groups()
         numbers = range(int(first), int(last) + 1)
         before, after = str(path)[: span.start()], str(path)[span.end() :]
@@ -101,13 +107,14 @@ def _scan(shard: Path, number: int) -> Sequence[_Sample]:
     try:
         with tarfile.open(shard, "r:") as archive:
             for member in archive:
-                folder, _, file = member.name.rpartition("/")
+                folder, _, file = member.name.removeprefix("./").rpartition("/")
                 name, _, kind = file.partition(".")
+                kind = kind.lower()
                 if not member.isfile() or not name:
                     continue
                 key = f"{shard.stem}/{folder}/{name}" if folder else f"{shard.stem}/{name}"
                 sample = samples.setdefault(key, _Sample(key, number))
-                if kind.lower() in _PICTURES and sample.begin < 0:
+                if kind in _PICTURES and sample.begin < 0:
                     sample.begin, sample.size = member.offset_data, member.size
                 elif kind in ("cls", "txt", "json"):
                     _describe(sample, kind, _text(archive, member))

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from limner.core.errors import check
+from limner.core.errors import DataError, check
 from limner.data.images import decode, to_levels, to_square
 from limner.data.pictures import PictureSet
 from limner.data.split import held_out_mask, renumber
@@ -98,7 +98,7 @@ class Source(ABC):
 
     def at(self, index: Sequence[int]) -> Source:
         """Return the pictures at some places, in that order."""
-        return _Part(self, torch.as_tensor(list(index)), self.classes, self.labels)
+        return _Part(self, torch.tensor(list(index), dtype=torch.int64), self.classes, self.labels)
 
     def split(self, held_out: float = 0.1) -> tuple[Source, Source]:
         """Divide into pictures to train on and pictures held out, as `PictureSet.split` does.
@@ -152,10 +152,11 @@ def collect(source: Source, size: int, unreadable: float = UNREADABLE) -> Pictur
         The pictures; those that could not be read are listed in `skipped` and logged.
 
     Raises:
-        DataError: too many cannot be read, or one is too large to be safe.
-        ConfigError: a size that is not accepted.
+        DataError: there are none, too many cannot be read, or one is too large to be safe.
+        ConfigError: a size or share that is not accepted.
     """
     check(size >= 1, "size", size, "at least 1")
+    check_some(source)
 
     def read(index: int) -> Tensor | Unreadable:
         picture = source.picture(index)
@@ -180,6 +181,12 @@ def collect(source: Source, size: int, unreadable: float = UNREADABLE) -> Pictur
         keys=tuple(source.keys[index] for index in good),
         skipped=skipped.lines,
     )
+
+
+def check_some(source: Source) -> None:
+    """Raise `DataError` unless a source has pictures."""
+    if not len(source):
+        raise DataError(f"{source.name!r} has no pictures of what is asked for")
 
 
 def decoders() -> ThreadPoolExecutor:

@@ -20,7 +20,7 @@ from limner.core.errors import DataError, check
 from limner.core.seeds import seeded
 from limner.data.endless import EndlessOrder
 from limner.data.images import to_float
-from limner.data.source import Source
+from limner.data.source import Source, check_some
 from limner.data.unreadable import UNREADABLE, SkipList, Unreadable
 from limner.data.views import Views
 
@@ -90,8 +90,7 @@ class PictureStream(Dataset[Example]):
 
     def __init__(self, source: Source, views: Views, seed: int = 0, shuffle: bool = True) -> None:
         check(views.views == 1, "views", views, "a crop that makes one view of each picture")
-        if not len(source):
-            raise DataError(f"{source.name!r} has no pictures to stream")
+        check_some(source)
         self.source = source
         self.views = views
         self.seed = seed
@@ -179,17 +178,17 @@ class PictureLoader:
         Raises:
             DataError: too many pictures cannot be read, or one is too large to be safe.
         """
+        held = [iter(self._loader())]
         try:
-            for batch in self._loader():
+            while True:
+                batch = _take(held)
                 for key, unreadable in batch.skipped:
                     self._skipped.add(key, unreadable)
                 self._skipped.report()
                 self.position += self.batch * self.ranks
                 yield batch
-        except DataError as error:
-            # A worker's error comes with its whole trace: the last line says what is wrong.
-            marker = f"{DataError.__module__}.{DataError.__name__}: "
-            raise DataError(str(error).rpartition(marker)[2].strip()) from None
+        finally:
+            held.clear()  # the workers end with their iterator, also where an error is kept
 
     def state_dict(self) -> dict[str, int]:
         """Return where the loader stands: the epoch, the position in it, and what they refer to."""
@@ -230,6 +229,22 @@ class PictureLoader:
         """The positions of this process's share of every batch."""
         for first in count(begin + self.rank * self.batch, self.batch * self.ranks):
             yield list(range(first, first + self.batch))
+
+
+def _take(held: Sequence[Iterator[PictureBatch]]) -> PictureBatch:
+    """Return the next batch of a loader's iterator, which is held by the caller alone.
+
+    Raises:
+        DataError: a picture cannot be used.
+    """
+    try:
+        return next(held[0])
+    except DataError as error:
+        reason = str(error)
+        error.__traceback__ = None  # it holds the iterator, and torch's frames in it hold the error
+    # A worker's error comes with its whole trace: the last line says what is wrong.
+    marker = f"{DataError.__module__}.{DataError.__name__}: "
+    raise DataError(reason.rpartition(marker)[2].strip())
 
 
 def to_batch(examples: Sequence[Example]) -> PictureBatch:

@@ -22,7 +22,7 @@ from limner.data.cache_files import (
     read_meta,
     tokens_file,
 )
-from limner.data.source import Source
+from limner.data.source import Source, check_some
 from limner.data.views import Views
 
 
@@ -39,6 +39,10 @@ class CachePlan:
             values.
         seed: of random crops.
         shard: pictures a shard; what is lost when a build is killed.
+
+    Raises:
+        ConfigError: a value that is not accepted.
+        DataError: the source has no pictures.
     """
 
     source: Source
@@ -53,6 +57,7 @@ class CachePlan:
         known = get_args(TokenType)
         check(self.dtype in known, "dtype", self.dtype, f"one of {', '.join(known)}")
         check(self.shard >= 1, "shard", self.shard, "at least 1")
+        check_some(self.source)
 
     def meta(self) -> CacheMeta:
         """Return what `meta.json` says of a cache that follows this plan."""

@@ -33,9 +33,9 @@ class SkipList:
 
     def __init__(self, source: str, total: int, limit: float = UNREADABLE) -> None:
         check(0 <= limit <= 1, "unreadable", limit, "between 0 and 1")
-        self.limit = limit
         self.source = source
         self.total = total
+        self.limit = limit
         self._reasons: dict[str, str] = {}
         self._reported = 0
 
@@ -52,7 +52,7 @@ class SkipList:
         """Log the list if it grew since the last report.
 
         Raises:
-            DataError: more pictures than the limit are on it.
+            DataError: more pictures than the limit are on it, or all of them.
         """
         count = len(self._reasons)
         if count == self._reported:
@@ -60,7 +60,7 @@ class SkipList:
         self._reported = count
         shown = "; ".join(self.lines[:5]) + ("; ..." if count > 5 else "")
         summary = f"{count} of {self.total} pictures in {self.source!r} cannot be read: {shown}"
-        if count > self.limit * self.total:
-            limit = f"more than {self.limit:.0%}"
+        if count > self.limit * self.total or count == self.total:
+            limit = f"more than {100 * self.limit:.3g}%" if count < self.total else "none is left"
             raise DataError(f"{summary} ({limit}: repair or remove them)")
         logger.warning("%s (skipped)", summary)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +15,9 @@ import torch
 from PIL import Image
 
 from limner.core.errors import ConfigError, DataError
-from limner.core.files import replaced
+from limner.core.files import remove_leftovers, replaced
 from limner.show import read_settings, save_animation, save_png, to_images
+from tests.disks import file_limit, small_disk
 
 
 def noise(width: int, height: int, mode: str = "RGB", seed: int = 0) -> Image.Image:
@@ -70,6 +76,114 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(DataError, match="cannot be written"), replaced(path / "below") as temporary:
         temporary.write_text("x")
+
+
+def is_folder(descriptor: int) -> bool:
+    return stat.S_ISDIR(os.fstat(descriptor).st_mode)
+
+
+def write_array(path: Path) -> None:
+    with replaced(path) as temporary:
+        temporary.write_bytes(bytes(500_000))
+
+
+def write_png(path: Path) -> None:
+    save_png(noise(400, 400), path)
+
+
+@pytest.mark.parametrize("write", [write_array, write_png])
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    with small_disk(tmp_path, 128 * 1024):
+        path = tmp_path / "a.png"
+        path.write_text("old")
+        with pytest.raises(DataError, match=r"a\.png cannot be written: No space left on device"):
+            write(path)
+        assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("write", [write_array, write_png])
+def test_a_file_that_grows_too_large_leaves_the_old_one(
+    tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "a.png"
+    path.write_text("old")
+    with file_limit(10_000), pytest.raises(DataError, match=r"a\.png cannot be written: File too"):
+        write(path)
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_place_and_the_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, events = tmp_path / "new" / "a.txt", []
+    flush, rename = os.fsync, os.replace
+
+    def flushed(descriptor: int) -> None:
+        events.append("folder" if is_folder(descriptor) else "file")
+        flush(descriptor)
+
+    def renamed(source: Path, target: Path) -> None:
+        events.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    monkeypatch.setattr(os, "replace", renamed)
+    with replaced(path) as temporary:
+        temporary.write_text("new")
+        assert events == []
+    assert path.read_text() == "new"
+    assert events == ["file", "rename", *(["folder"] if os.name == "posix" else [])]
+
+
+def test_folders_that_cannot_be_flushed_do_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some network drives refuse: the file is in place all the same."""
+    flush = os.fsync
+
+    def refused(descriptor: int) -> None:
+        if is_folder(descriptor):
+            raise OSError(22, "Invalid argument")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refused)
+    with replaced(tmp_path / "a.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+def test_files_with_rights_to_read_only_are_flushed_and_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    for text in ("old", "new"):
+        with replaced(path) as temporary:
+            temporary.write_text(text)
+            temporary.chmod(0o444)
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("name", ["ü" * 120 + ".json", "x" * 250 + ".png", "a b#c%20[1].txt"])
+def test_names_may_be_long_and_odd(tmp_path: Path, name: str) -> None:
+    with replaced(tmp_path / name) as temporary:
+        temporary.write_text("new")
+        assert temporary.suffix == Path(name).suffix
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_leftovers_of_a_killed_writer_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from limner.core.files import replaced\n"
+        "with replaced(sys.argv[1]) as temporary: temporary.write_text('half'); os._exit(9)"
+    )
+    path = tmp_path / "state.json"
+    path.write_text("old")
+    assert subprocess.run([sys.executable, "-c", program, str(path)]).returncode == 9
+    others = {path, tmp_path / ".state.settings.json", tmp_path / ".other.0123abcd.json"}
+    for other in others:
+        other.touch()
+    assert len(list(tmp_path.iterdir())) == 4
+    remove_leftovers(path)
+    assert set(tmp_path.iterdir()) == others and path.read_text() == "old"
+    remove_leftovers(tmp_path / "nowhere" / "a.json")
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])

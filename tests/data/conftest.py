@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,19 +22,3 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         return file
 
     return save
-
-
-@pytest.fixture
-def bomb() -> Callable[[int], bytes]:
-    """A function that makes a tiny PNG whose header claims a huge picture."""
-
-    def make(side: int) -> bytes:
-        def chunk(kind: bytes, data: bytes) -> bytes:
-            check = struct.pack(">I", zlib.crc32(kind + data))
-            return struct.pack(">I", len(data)) + kind + data + check
-
-        header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-        pixels = chunk(b"IDAT", zlib.compress(bytes(1000)))
-        return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + pixels + chunk(b"IEND", b"")
-
-    return make

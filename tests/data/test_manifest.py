@@ -6,7 +6,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from limner.core.errors import DataError, MissingExtra
 from limner.data import load_pictures, open_source
@@ -59,14 +61,17 @@ def test_without_labels_there_is_one_class(table: Write) -> None:
 
 
 def test_parquet(tmp_path: Path, table: Write) -> None:
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
     file = tmp_path / "train.parquet"
     columns = {"path": ["pictures/a.png", "pictures/b_1.png"], "label": [7, 3], "x": [0.5, 1.5]}
+    columns["text"] = ["an ant", None]
     parquet.write_table(pyarrow.table(columns), file)
     source = open_source(file)
     assert source.keys == tuple(columns["path"])
     assert source.classes == ("3", "7") and source.labels.tolist() == [1, 0]
+    assert [source.caption(i) for i in range(2)] == ["an ant", "b 1"]
+    categories = pyarrow.array(["bee", "ant"]).dictionary_encode()
+    parquet.write_table(pyarrow.table({"file": columns["path"], "class": categories}), file)
+    assert open_source(file).classes == ("ant", "bee")
     file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(DataError, match=r"train\.parquet' cannot be read"):
         open_source(file)

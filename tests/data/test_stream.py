@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import multiprocessing
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,7 @@ from limner.data import (
     TenCrop,
     open_source,
 )
+from tests.data.encoded import bomb
 
 Write = Callable[..., Path]
 COUNT = 23
@@ -95,15 +98,37 @@ def test_ranks_share_the_batches_of_one_process(folder: Path) -> None:
         assert together.levels.equal(torch.cat([part.levels for part in parts]))
 
 
-def test_spawned_workers_change_nothing(folder: Path) -> None:
-    """And the position counts what was handed out, not what the workers hold ready."""
+def test_spawned_workers_change_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever decodes, a run goes on exactly, from the middle of an epoch and across its end.
+
+    The position counts what was handed out, not what the workers hold ready; and no process is
+    forked, which breaks with threads and accelerators and which two systems cannot do at all.
+    """
+
+    def forbidden() -> int:
+        raise AssertionError("a process was forked")
+
+    monkeypatch.setattr(os, "fork", forbidden, raising=False)
     whole = take(PictureLoader(stream(folder), 4), 9)
-    loader = PictureLoader(stream(folder), 4, workers=2)
-    loader.load_state_dict({**loader.state_dict(), "position": 8})
-    state = torch.get_rng_state()
-    assert same(take(loader, 5), whole[2:7])
-    assert torch.equal(torch.get_rng_state(), state)
-    assert loader.state_dict()["epoch"] * COUNT + loader.state_dict()["position"] == 28
+    state = PictureLoader(stream(folder), 4).state_dict()
+    random_state = torch.get_rng_state()
+    done = 0
+    for workers, count in ((0, 2), (2, 3), (1, 2), (0, 2)):
+        loader = PictureLoader(stream(folder), 4, workers)
+        loader.load_state_dict(state)
+        assert same(take(loader, count), whole[done : done + count])
+        done += count
+        state = json.loads(json.dumps(loader.state_dict()))
+        assert state["epoch"] * COUNT + state["position"] == 4 * done
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_a_worker_tells_what_is_wrong_and_ends(folder: Path) -> None:
+    (folder / "a/00.png").write_bytes(bomb(60_000))
+    loader = PictureLoader(stream(folder), 4, workers=1)
+    with pytest.raises(DataError, match=r"^picture .*00\.png' is too large .*remove it$") as kept:
+        take(loader, 12)
+    assert kept.value is not None and not multiprocessing.active_children()
 
 
 def test_a_state_of_another_stream_is_refused(folder: Path) -> None:
@@ -128,6 +153,9 @@ def test_many_broken_pictures_are_an_error(folder: Path) -> None:
         (folder / f"a/{i:02}.png").unlink()
     with pytest.raises(DataError, match=r"No such file.*more than 10%"):
         take(PictureLoader(pictures, 4), 12)
+    assert len(take(PictureLoader(pictures, 4, unreadable=0.3), 12)) == 12
+    with pytest.raises(ConfigError, match=r"unreadable=2 .*between 0 and 1"):
+        PictureLoader(pictures, 4, unreadable=2)
 
 
 def test_nothing_readable_ends_with_an_error(folder: Path) -> None:
@@ -139,7 +167,7 @@ def test_nothing_readable_ends_with_an_error(folder: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_bombs_are_refused(folder: Path, bomb: Callable[[int], bytes]) -> None:
+def test_bombs_are_refused(folder: Path) -> None:
     (folder / "a/00.png").write_bytes(bomb(10_000))
     with pytest.raises(DataError, match=r"^picture .*00\.png' is too large to be safe"):
         take(PictureLoader(stream(folder), 4), 12)
