@@ -7,7 +7,7 @@ arXiv:2406.11838; https://github.com/LTH14/mar `models/vae.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -155,6 +155,12 @@ class KLAutoencoder(Tokenizer):
         """Return pictures of latents [B, D, h, w], not clamped."""
         pictures: Tensor = self.decoder(self.post_quant_conv(latents))
         return pictures
+
+    @torch.no_grad()
+    def calibrate(self, pictures: Tensor) -> None:
+        """Set the scale at which the tokens of pictures [B, channels, H, W] have variance 1."""
+        deviation = self.posterior(pictures).mean.std()
+        self.config = replace(self.config, scale=1 / max(float(deviation), 1e-6))
 
     @property
     def last_layer(self) -> Tensor:

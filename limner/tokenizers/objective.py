@@ -24,18 +24,22 @@ class ObjectiveConfig:
     """Weights of the parts.
 
     Args:
-        perceptual: weight of the perceptual distance beside the absolute error of pixels.
-        codes: weight of the quantiser's own losses.
-        adversarial: weight of the adversarial loss, on top of the adaptive weight.
+        error: of pixels: "absolute" (VQGAN) or "squared" (LlamaGen's tokenizer).
+        perceptual: weight of the perceptual distance beside the error of pixels.
+        codes: weight of the latents' own losses.
+        adversarial: weight of the adversarial loss; 0: there is no discriminator.
+        adaptive: it is weighted, besides, so that both losses move the last layer alike.
         start: step from which the discriminator counts.
         factor: of both players' adversarial losses from then on.
         loss: of the discriminator.
         discriminator: its size.
     """
 
+    error: Literal["absolute", "squared"] = "absolute"
     perceptual: float = 1.0
     codes: float = 1.0
     adversarial: float = 0.8
+    adaptive: bool = True
     start: int = 10_000
     factor: float = 1.0
     loss: Literal["hinge", "logistic"] = "hinge"
@@ -44,6 +48,7 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         for name in ("perceptual", "codes", "adversarial", "start", "factor"):
             check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        check(self.error in ("absolute", "squared"), "error", self.error, "'absolute' or 'squared'")
         check(self.loss in DISCRIMINATOR_LOSSES, "loss", self.loss, "'hinge' or 'logistic'")
 
 
@@ -85,7 +90,10 @@ class Objective(nn.Module):
     def plain_loss(self, pictures: Tensor, shown: Tensor, codes: Tensor) -> LossBreakdown:
         """Return the loss of the autoencoder while there is no discriminator."""
         looks = self.distances(pictures, shown).mean()
-        error = (pictures - shown).abs().mean() + self.config.perceptual * looks
+        apart = (
+            (pictures - shown).abs() if self.config.error == "absolute" else (pictures - shown) ** 2
+        )
+        error = apart.mean() + self.config.perceptual * looks
         parts = {"reconstruction": error, "perceptual": looks, "codes": codes}
         total = error + self.config.codes * codes
         return LossBreakdown(total, {name: part.detach() for name, part in parts.items()})
@@ -111,6 +119,8 @@ class Objective(nn.Module):
         return self.config.factor if step >= self.config.start else 0.0
 
     def _balance(self, error: Tensor, opinion: Tensor, last: Tensor) -> Tensor:
+        if not self.config.adaptive:
+            return error.new_ones(())
         if not (torch.is_grad_enabled() and last.requires_grad and error.requires_grad):
             return error.new_zeros(())
         return adaptive_weight(error, opinion, last)

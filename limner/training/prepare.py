@@ -162,7 +162,9 @@ def _tokenizer(recipe: Recipe, train: Source, kept: Path, engine: Engine) -> Tok
                 "(`limner recipes`) and set tokenizer.weights to the folder of that run"
             )
         step = max(1, len(train) // MOST_FITTED)
-        pictures = collect(train.at(range(0, len(train), step)), recipe.data.size)
+        data = recipe.data
+        chosen = train.at(range(0, len(train), step))
+        pictures = collect(chosen, data.size, data.unreadable)
         fit(pictures.to_float(), seeded(recipe.seed, "tokenizer"))
     if engine.is_main:
         save_part(tokenizer, kept)

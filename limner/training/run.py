@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ METRICS = "metrics.json"
 # what decides the weights that a run begins with and what it learns from
 FIXED = ("data", "tokenizer", "model", "objective", "seed", "ema", "start_from_codes")
 FREE_IN_DATA = ("workers", "unreadable", "cache")
+_LEFTOVER = re.compile(r"\..*\.[0-9a-f]{8}(\.\w+)?")
 SHOWN_CLASSES = 16  # rows of the picture of samples, at most
 
 
@@ -76,6 +78,7 @@ class RunFolder:
             return
         if resume and (self.path / RECIPE).is_file():
             _check_same(recipe, self.path)
+            _remove_leftovers(self.path)
         else:
             _make_room(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
@@ -141,6 +144,17 @@ def _make_room(path: Path) -> None:
     if previous.exists():
         shutil.rmtree(previous)
     path.rename(previous)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what was being written when the run was killed."""
+    for leftover in list(path.rglob(".*")):
+        if not _LEFTOVER.fullmatch(leftover.name):
+            continue
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def _check_same(recipe: RunRecipe, path: Path) -> None:

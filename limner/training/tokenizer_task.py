@@ -18,7 +18,7 @@ from limner.core.tokenizer import Tokenizer
 from limner.data.images import to_float
 from limner.data.source import collect
 from limner.hub.build import parameter_count
-from limner.hub.save import load_part
+from limner.hub.save import load_part, save_part
 from limner.metrics.codebook import CodeCounts
 from limner.metrics.pixels import psnr, ssim
 from limner.show.grid import contact_sheet
@@ -256,8 +256,14 @@ class TokenizerTask:
         Returns:
             The kept tokenizer and its measurements.
         """
-        kept = load_part(self.folder.path / "tokenizer", TOKENIZERS, device=self.engine.device)
+        folder = self.folder.path / "tokenizer"
+        kept: Tokenizer = load_part(folder, TOKENIZERS, device=self.engine.device)
         self.network.load_state_dict(kept.state_dict())
+        calibrate = getattr(kept, "calibrate", None)  # continuous tokens have a scale
+        if calibrate is not None and "scale" not in self.recipe.tokenizer.config:
+            calibrate(self._some(64).to(self.engine.device))
+            if self.engine.is_main:
+                save_part(kept, folder)
         measured = self.measure()
         if draws and self.engine.is_main:
             self._show(kept, "samples.png")
@@ -287,13 +293,16 @@ class TokenizerTask:
 
     @torch.no_grad()
     def _show(self, tokenizer: Tokenizer, name: str) -> None:
-        count = min(self.recipe.shown, len(self.held_out))
-        index = torch.linspace(0, len(self.held_out) - 1, count).long()
-        pictures = self.held_out.to_float(index)
+        pictures = self._some(self.recipe.shown)
         shown = tokenizer.decode(tokenizer.encode(pictures.to(tokenizer.device))).float().cpu()
         rows = [pair for part in zip(pictures.split(8), shown.split(8)) for pair in part]
-        sheet = contact_sheet(torch.cat(rows), min(8, count))
+        sheet = contact_sheet(torch.cat(rows), min(8, len(pictures)))
         save_png(sheet, self.folder.path / name, {"recipe": self.recipe.name})
+
+    def _some(self, count: int) -> Tensor:
+        """Evenly spread held-out pictures, at most so many, float [n, 3, H, W]."""
+        index = torch.linspace(0, len(self.held_out) - 1, min(count, len(self.held_out)))
+        return self.held_out.to_float(index.long())
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -176,28 +175,48 @@ def written(recipe: Recipe, folder: Path) -> Path:
     return file
 
 
+def wait_for_progress(folder: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until a process has written something new, or has ended."""
+
+    def newest() -> list[tuple[str, int]]:
+        files = folder.rglob("*") if folder.is_dir() else ()
+        return sorted((str(file), file.stat().st_mtime_ns) for file in files if file.is_file())
+
+    before = newest()
+    while process.poll() is None:
+        try:
+            if newest() != before:
+                return
+        except FileNotFoundError:  # renamed meanwhile
+            return
+        time.sleep(0.01)
+
+
 @pytest.mark.slow
 def test_twenty_kills_change_nothing(small: Small, recorder, tmp_path: Path) -> None:
     """kill -9 at random moments: at start-up, while tokenising, stepping, measuring, writing."""
-    fields = {"budget.steps": 1500, "evaluations": 30, "checkpoint.every": 7, "ema": 0.9}
+    fields = {"budget.steps": 4000, "evaluations": 40, "checkpoint.every": 7, "ema": 0.9}
     whole = train(small({**fields, "output": str(tmp_path / "whole")}), recorder)
     cut = small({**fields, "output": str(tmp_path / "cut")})
+    folder = Path(cut.output)
     file = written(cut, tmp_path / "recipe")
-    moments, kills = random.Random(0), 0
+    moments, reached = random.Random(0), []
     limner = [sys.executable, "-m", "limner"]
-    while kills < 20:
+    for kill in range(20):
         process = launch(limner, file)
-        time.sleep(moments.uniform(1.0, 5.0))
-        if process.poll() is not None:  # it was done: begin again
-            shutil.rmtree(cut.output, ignore_errors=True)
-            continue
+        if kill % 5:
+            wait_for_progress(folder, process)
+        time.sleep(moments.uniform(0, 2.0))
+        assert process.poll() is None, "it was done before it was killed: give it more steps"
         process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += 1
+        process.communicate()
+        reached.append(max(Checkpoints(folder, 1).steps(), default=0))
+    assert reached == sorted(reached) and len(set(reached)) > 8, reached
     process = launch(limner, file)
     _, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
-    assert files(Path(cut.output)) == files(whole.directory)
+    assert files(folder) == files(whole.directory)
+    assert not list(folder.rglob(".*")), "what was being written is left"
 
 
 def losses(folder: Path) -> list[float]:

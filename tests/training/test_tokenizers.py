@@ -147,6 +147,9 @@ def test_a_kl_autoencoder_is_trained_too(small: Small, recorder) -> None:
     run = train(small({"tokenizer": tokenizer, "objective.codes": 1e-6}), recorder)
     assert "usage" not in run.metrics["held_out"]
     assert run.part.width == 4
+    kept = load_part(run.directory / "tokenizer", TOKENIZERS)
+    values = kept.encode(load_pictures("twemoji", 16, SMALL["data.classes"]).to_float()).values
+    assert values.std() == pytest.approx(1.0, abs=0.3), "tokens are scaled to variance 1"
 
 
 def test_what_cannot_be_trained_is_refused_before_work(small: Small, recorder) -> None:
