@@ -182,6 +182,7 @@ def test_no_quantiser_collapses_on_a_few_hundred_pictures(
         "tokenizer.config.quantizer": QUANTIZERS[name],
         "upkeep.average": name == "vq-ema",
         "objective.adversarial": 0.0,
+        "perceptual": None,
         "budget.steps": 250,
         "evaluations": 2,
         "output": str(tmp_path / "run"),
@@ -193,5 +194,5 @@ def test_no_quantiser_collapses_on_a_few_hundred_pictures(
     mean = learned.to_float().mean(dim=0)
     errors = ((unseen.to_float() - mean) / 2).square().mean(dim=(1, 2, 3))
     baseline = float((-10 * errors.log10()).mean())
-    assert held_out["psnr"] > baseline + 3
-    assert held_out["usage"] > 0.3
+    assert held_out["psnr"] > baseline + 2
+    assert held_out["usage"] > 0.5

@@ -107,7 +107,7 @@ def upkeep_config(arguments: Arguments) -> UpkeepConfig:
     """Return our configuration of moving averages without revival."""
     epsilon = arguments.get("eps", 1e-5)
     return UpkeepConfig(
-        fit=False, revive=0.0, decay=arguments["decay"], average=True, epsilon=epsilon
+        fit=False, patience=0.0, decay=arguments["decay"], average=True, epsilon=epsilon
     )
 
 

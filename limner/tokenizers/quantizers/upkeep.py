@@ -1,7 +1,7 @@
 """What keeps learned codes alive in training.
 
-The codes start as the k-means of the first vectors, codes that hardly any vector falls to are
-moved to vectors of the batch, and codes may follow moving averages of their vectors instead of
+The codes start as the k-means of the first vectors, codes that fall out of use are moved to badly
+served vectors of the batch, and codes may follow moving averages of their vectors instead of
 gradients. All of this is state of a training run, not of the saved quantiser.
 
 Sources: van den Oord et al., "Neural discrete representation learning", NeurIPS 2017, appendix A.1
@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from limner.core.errors import check
 from limner.tokenizers.quantizers.codebook import Codebook
-from limner.tokenizers.quantizers.quantizer import Quantizer
+from limner.tokenizers.quantizers.quantizer import Assignment, Quantizer
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class UpkeepConfig:
 
     Args:
         fit: start from the k-means of the first vectors.
-        revive: a code is moved when its share of the vectors falls below this part of even use;
-            0 leaves it alone.
+        patience: a code is moved when no vector fell to it while so many fell to each code on
+            average; 0 leaves codes where they are.
         decay: of the moving averages, a step.
         average: codes are the moving averages of their vectors; train such a quantiser with
             `pull` 0. Otherwise gradients move them.
@@ -37,13 +37,13 @@ class UpkeepConfig:
     """
 
     fit: bool = True
-    revive: float = 0.03
+    patience: float = 50.0
     decay: float = 0.99
     average: bool = False
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        check(0 <= self.revive < 1, "revive", self.revive, "at least 0 and below 1")
+        check(self.patience >= 0, "patience", self.patience, "0 or more")
         check(0 <= self.decay < 1, "decay", self.decay, "at least 0 and below 1")
         check(self.epsilon > 0, "epsilon", self.epsilon, "above 0")
 
@@ -84,18 +84,54 @@ class MovingAverages(nn.Module):
         means = self.sums / smoothed.unsqueeze(1)
         codebook.weight.copy_(functional.normalize(means, dim=-1) if codebook.normalize else means)
 
-    @torch.no_grad()
     def revive(self, codebook: Codebook, vectors: Tensor, threshold: float) -> Tensor:
         """Move codes with a count below the threshold to the first of vectors [n, D].
 
         Returns:
             The codes that were moved, int64 [m]; never more than there are vectors.
         """
-        dead = (self.counts < threshold).nonzero().squeeze(1)[: len(vectors)]
+        return self.move(codebook, self.counts < threshold, vectors, threshold)
+
+    @torch.no_grad()
+    def move(self, codebook: Codebook, which: Tensor, vectors: Tensor, count: float) -> Tensor:
+        """Move codes to the first of vectors [n, D], as if `count` vectors had fallen to each.
+
+        Args:
+            which: bool [V], of the codes.
+
+        Returns:
+            The codes that were moved, int64 [m]; never more than there are vectors.
+        """
+        dead = which.nonzero().squeeze(1)[: len(vectors)]
         moved = vectors[: len(dead)].to(self.sums)
         codebook.weight[dead] = moved.to(codebook.weight)
-        self.counts[dead] = threshold
-        self.sums[dead] = threshold * moved
+        self.counts[dead] = count
+        self.sums[dead] = count * moved
+        return dead
+
+
+class Misses(nn.Module):
+    """How long each code has been out of use.
+
+    Args:
+        size: V, number of codes.
+    """
+
+    passed: Tensor  # [V], vectors a code that went by since one fell to it
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("passed", torch.zeros(size))
+
+    def observe(self, ids: Tensor) -> None:
+        """Take in the ids [n] of a step's vectors."""
+        used = torch.bincount(ids, minlength=len(self.passed)) > 0
+        self.passed.add_(len(ids) / len(self.passed)).masked_fill_(used, 0.0)
+
+    def over(self, patience: float) -> Tensor:
+        """Return which codes more vectors than `patience` went by, bool [V]; they start anew."""
+        dead = self.passed > patience
+        self.passed.masked_fill_(dead, 0.0)
         return dead
 
 
@@ -116,6 +152,7 @@ class Upkeep(nn.Module):
         super().__init__()
         self.config = config or UpkeepConfig()
         self.averages = nn.ModuleList(MovingAverages(book) for book in quantizer.codebooks())
+        self.misses = nn.ModuleList(Misses(len(book)) for book in quantizer.codebooks())
         self.register_buffer("started", torch.tensor(False))
         if self.config.average:
             for book in quantizer.codebooks():
@@ -159,15 +196,30 @@ class Upkeep(nn.Module):
         self, quantizer: Quantizer, vectors: Tensor, ids: Tensor, rng: torch.Generator
     ) -> None:
         config = self.config
-        for averages, seen in zip(self.kept, quantizer.assignments(vectors, ids), strict=True):
+        seen_of = quantizer.assignments(vectors, ids)
+        for averages, misses, seen in zip(self.kept, self.misses, seen_of, strict=True):
+            assert isinstance(misses, Misses)
             averages.observe(seen.vectors, seen.ids, config.decay)
             if config.average:
                 averages.set_codes(seen.codebook, config.epsilon)
-            if config.revive:
-                drawn = torch.randperm(len(seen.vectors), generator=rng)
+            misses.observe(seen.ids)
+            if config.patience and bool((dead := misses.over(config.patience)).any()):
                 even = len(seen.vectors) / len(seen.codebook)
-                candidates = seen.vectors[drawn.to(seen.vectors.device)]
-                averages.revive(seen.codebook, candidates, config.revive * even)
+                averages.move(seen.codebook, dead, badly_served(seen, rng), even)
+
+
+def badly_served(seen: Assignment, rng: torch.Generator) -> Tensor:
+    """Return some of the vectors, at most as many as there are codes, float [n, D].
+
+    They are drawn by their squared distance to their codes: codes that move to them serve what is
+    rare, not what is frequent (the background, say) and served already.
+    """
+    apart = (seen.vectors - seen.codebook.codes[seen.ids]).square().sum(dim=1).cpu().double()
+    count = min(len(apart), len(seen.codebook), int((apart > 0).sum()))
+    if count == 0:
+        return seen.vectors[:0]
+    drawn = torch.multinomial(apart, count, generator=rng)
+    return seen.vectors[drawn.to(seen.vectors.device)]
 
 
 def start_codes(codebook: Codebook, vectors: Tensor, rng: torch.Generator) -> None:

@@ -13,7 +13,7 @@ from limner.tokenizers.quantizers.fsq import FSQ, FSQConfig
 from limner.tokenizers.quantizers.projected import Projected
 from limner.tokenizers.quantizers.upkeep import MovingAverages, Upkeep, UpkeepConfig
 
-AVERAGE = UpkeepConfig(fit=False, revive=0.0, decay=0.8, average=True)
+AVERAGE = UpkeepConfig(fit=False, patience=0.0, decay=0.8, average=True)
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -46,7 +46,7 @@ def test_moving_averages_follow_their_formula() -> None:
 
 def test_a_code_goes_to_the_mean_of_its_vectors_and_only_by_averages() -> None:
     vectors = 2 + 0.1 * torch.randn(64, 3, generator=rng())
-    for config, moves in ((AVERAGE, True), (UpkeepConfig(fit=False, revive=0.0), False)):
+    for config, moves in ((AVERAGE, True), (UpkeepConfig(fit=False, patience=0.0), False)):
         book = Codebook(1, 3, pull=0.0)
         before = book.weight.detach().clone()
         upkeep = Upkeep(book, config)
@@ -76,6 +76,19 @@ def test_dead_codes_are_revived_and_found() -> None:
     for step in range(20):
         upkeep.update(book, vectors, book.nearest(vectors), rng(step))
     assert usage(book.nearest(vectors), 16).share > 0.9
+
+
+def test_codes_are_moved_when_patience_is_over_and_to_what_is_served_badly() -> None:
+    vectors = torch.tensor([[0.0, 0.0]] * 98 + [[9.0, 9.0], [8.0, 0.0]])
+    book = Codebook(4, 2)
+    with torch.no_grad():
+        book.weight.copy_(torch.tensor([[0.0, 0.0], [50.0, 50.0], [60.0, 60.0], [70.0, 70.0]]))
+    upkeep = Upkeep(book, UpkeepConfig(fit=False, patience=60.0))  # 25 vectors a code go by in a step
+    for step in range(2):
+        upkeep.update(book, vectors, book.nearest(vectors), rng(step))
+    assert book.weight[1:].min() >= 50, "two steps are not more than the patience"
+    upkeep.update(book, vectors, book.nearest(vectors), rng(2))
+    assert {tuple(code) for code in book.weight.tolist()} >= {(0.0, 0.0), (9.0, 9.0), (8.0, 0.0)}
 
 
 def test_revival_takes_the_first_vectors_and_never_more_than_there_are() -> None:
@@ -133,5 +146,5 @@ def test_fixed_codes_need_no_upkeep() -> None:
 def test_bad_configurations_are_named() -> None:
     with pytest.raises(ConfigError, match="decay=1"):
         UpkeepConfig(decay=1.0)
-    with pytest.raises(ConfigError, match="revive=-1"):
-        UpkeepConfig(revive=-1.0)
+    with pytest.raises(ConfigError, match="patience=-1"):
+        UpkeepConfig(patience=-1.0)
