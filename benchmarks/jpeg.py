@@ -80,7 +80,9 @@ def tokenizer_point(tokenizer: Tokenizer, pictures: Tensor) -> dict[str, float]:
     }
 
 
-def at_equal_rate(curve: list[dict[str, float]], rate: str, bits: float, value: str) -> float | None:
+def at_equal_rate(
+    curve: list[dict[str, float]], rate: str, bits: float, value: str
+) -> float | None:
     """Return JPEG's quality at so many bits per pixel; None where it cannot be so small."""
     rates = [point[rate] for point in curve]
     if bits < rates[0]:

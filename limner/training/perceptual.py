@@ -6,6 +6,8 @@ from torch import nn
 
 from limner.core.errors import check
 from limner.hub.networks import load_lpips
+from limner.hub.packaged import load_features
+from limner.layers.perceptual import FeatureDistance
 
 NAMES = ("packaged", "lpips-vgg", "lpips-alex")
 
@@ -25,9 +27,5 @@ def perceptual_network(name: str | None) -> nn.Module | None:
         return None
     check(name in NAMES, "perceptual", name, f"null or one of {', '.join(NAMES)}")
     if name == "packaged":
-        from limner.hub.packaged import load_features
-        from limner.layers.perceptual import FeatureDistance
-
         return FeatureDistance(load_features())
-    network: nn.Module = load_lpips(name.removeprefix("lpips-"))
-    return network
+    return load_lpips("vgg" if name == "lpips-vgg" else "alex")

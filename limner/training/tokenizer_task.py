@@ -37,7 +37,8 @@ from limner.training.recipe import TokenizerRecipe
 from limner.training.run import RunFolder
 from limner.training.task import Measured, Piece, Player
 
-MOST_MEASURED = 2048  # held-out pictures
+MOST_MEASURED = 2048  # held-out pictures, at the end
+MEASURED = 256  # on the way
 VECTORS_A_CODE = 32  # that codes are started from
 
 
@@ -203,13 +204,17 @@ class TokenizerTask:
 
         The loss is the absolute error of pixels and the weighted perceptual distance.
         """
+        return self._measured(self._spread_index(MEASURED))
+
+    def _measured(self, chosen: Tensor) -> Measured:
+        """Measure the held-out pictures at int64 [n]."""
         weight = self.recipe.objective.perceptual
         counts = None
         if self.network.codebook_size:
             counts = CodeCounts(self.network.codebook_size)
 
         def measure(index: Tensor) -> dict[str, float]:
-            pictures = self.held_out.to_float(index).to(self.engine.device)
+            pictures = self.held_out.to_float(chosen[index]).to(self.engine.device)
             tokens = self.network.encode(pictures)
             shown = self.network.decode(tokens)
             if counts is not None and tokens.ids is not None:
@@ -227,7 +232,7 @@ class TokenizerTask:
 
         self.network.eval()
         batch = self.share.piece_size
-        means = shared_means(measure, len(self.held_out), batch, self.engine)
+        means = shared_means(measure, len(chosen), batch, self.engine)
         if counts is not None:
             counts.counts = self.engine.total(counts.counts).cpu()
             used = counts.compute()
@@ -264,7 +269,7 @@ class TokenizerTask:
             calibrate(self._some(64).to(self.engine.device))
             if self.engine.is_main:
                 save_part(kept, folder)
-        measured = self.measure()
+        measured = self._measured(torch.arange(len(self.held_out)))
         if draws and self.engine.is_main:
             self._show(kept, "samples.png")
         held_out = {"loss": measured.loss, **measured.parts}
@@ -301,8 +306,12 @@ class TokenizerTask:
 
     def _some(self, count: int) -> Tensor:
         """Evenly spread held-out pictures, at most so many, float [n, 3, H, W]."""
-        index = torch.linspace(0, len(self.held_out) - 1, min(count, len(self.held_out)))
-        return self.held_out.to_float(index.long())
+        return self.held_out.to_float(self._spread_index(count))
+
+    def _spread_index(self, count: int) -> Tensor:
+        """Which pictures are evenly spread over those held out, at most so many, int64 [n]."""
+        total = len(self.held_out)
+        return torch.linspace(0, total - 1, min(count, total)).long()
 
 
 @contextmanager

@@ -1,0 +1,94 @@
+"""What pictures are asked for: classes or prompts, in an order that a larger set goes on with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from limner.core.errors import ConfigError, check
+from limner.core.seeds import seeded
+from limner.data import Source
+from limner.pipeline import Pipeline
+
+By = Literal["class", "prompt", "nothing"]
+Rule = Literal["as-real", "balanced"]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What pictures are asked for: the choices in turn, again and again.
+
+    Args:
+        by: classes by number, prompts, or neither.
+        rule: how they were chosen, in words.
+        choices: in the order in which they are asked for; one None where `by` is "nothing".
+    """
+
+    by: By
+    rule: str
+    choices: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        check(len(self.choices) > 0, "choices", self.choices, "one or more")
+
+    def at(self, begin: int, end: int) -> list[Any]:
+        """Return what pictures begin to end - 1 are asked for."""
+        return [self.choices[place % len(self.choices)] for place in range(begin, end)]
+
+    @property
+    def digest(self) -> str:
+        """A text that changes when the choices do."""
+        return hashlib.sha256(json.dumps(self.choices).encode()).hexdigest()[:32]
+
+
+def balanced(classes: int) -> Asking:
+    """Ask for all classes equally often."""
+    return Asking("class", f"all {classes} classes equally often", tuple(range(classes)))
+
+
+def as_given(by: By, choices: Sequence[Any], name: str) -> Asking:
+    """Ask for what a set of pictures holds, as often as it does, in a fixed random order."""
+    order = torch.randperm(len(choices), generator=seeded(0, "order of asking")).tolist()
+    what = "classes" if by == "class" else "captions"
+    return Asking(by, f"{what} as often as in {name}", tuple(choices[i] for i in order))
+
+
+def asking_for(pipeline: Pipeline, real: Source | None, rule: Rule | None = None) -> Asking:
+    """Return what a pipeline is to be asked for, so that its pictures compare with real ones.
+
+    Args:
+        pipeline: asked by class or by prompt.
+        real: the evaluation set; None: it holds neither classes nor captions.
+        rule: "as-real": classes as often as there; "balanced": all equally often; None: as real
+            ones where their classes are those of the pipeline.
+
+    Raises:
+        ConfigError: the pipeline needs what the evaluation set does not hold.
+    """
+    condition = pipeline.generator.condition
+    if condition.by == "prompt":
+        if real is None:
+            raise ConfigError(
+                "the pipeline is asked by prompts, and the evaluation set holds no captions: give "
+                "--real, a set of pictures with captions"
+            )
+        return as_given("prompt", [real.caption(i) for i in range(len(real))], real.name)
+    classes = getattr(condition, "classes", 0)
+    if not classes:
+        return Asking("nothing", "nothing", (None,))
+    known = {name: number for number, name in enumerate(pipeline.classes)}
+    fits = real is not None and all(name in known for name in real.classes)
+    if rule == "balanced" or (rule is None and not fits):
+        return balanced(classes)
+    if real is None or not fits:
+        raise ConfigError(
+            "the classes of the evaluation set are not those of the pipeline, or not known: leave "
+            "--asked as-real out"
+        )
+    numbers = [known[real.classes[label]] for label in real.labels.tolist()]
+    return as_given("class", numbers, real.name)
