@@ -36,7 +36,7 @@ def load_packaged(
 
     Args:
         name: one of `list_packaged()`.
-        size: height and width in pixels; the packaged drawings have 72.
+        size: height and width in pixels; the packaged drawings have 64 or 72.
         classes: only these classes, labelled in this order; all by default.
         background: red, green and blue of what shows through transparent places, 0 to 255.
 
@@ -58,7 +58,7 @@ def load_packaged(
 
 
 class PackagedSource(Source):
-    """A packaged set as a source; see `tools/pack_twemoji.py` for what a pack holds.
+    """A packaged set as a source; see `tools/pack_emoji.py` for what a pack holds.
 
     Args:
         name: one of `list_packaged()`.

@@ -13,7 +13,6 @@ from limner.data import list_packaged, load_packaged
 
 def test_twemoji_is_complete() -> None:
     pictures = load_packaged("twemoji", 32)
-    assert list_packaged() == ("twemoji",)
     assert pictures.pixels.shape == (1865, 3, 32, 32)
     assert len(pictures.classes) == 9 and "Food & Drink" in pictures.classes
     assert torch.bincount(pictures.labels, minlength=9).min() >= 80
@@ -21,11 +20,42 @@ def test_twemoji_is_complete() -> None:
     assert len(set(pictures.captions)) > 0.99 * len(pictures)
 
 
-def test_pictures_are_drawings_and_all_different() -> None:
+@pytest.mark.parametrize(("name", "count", "classes"), [("noto", 1885, 9), ("fluent", 1598, 8)])
+def test_other_artists_drew_the_same_emoji(name: str, count: int, classes: int) -> None:
+    """A key stands for the same emoji in every set, so splits by key agree between sets."""
+    first, other = load_packaged("twemoji", 16), load_packaged(name, 16)
+    assert other.pixels.shape == (count, 3, 16, 16)
+    assert set(other.classes) <= set(first.classes) and len(other.classes) == classes
+    assert len(set(other.keys)) == len(other)
+    known = {k: (first.classes[n], c) for k, n, c in zip(first.keys, first.labels, first.captions)}
+    shared = 0
+    for key, label, caption in zip(other.keys, other.labels, other.captions):
+        if key in known:
+            assert known[key] == (other.classes[label], caption)
+            shared += 1
+    assert shared > 0.97 * len(other)
+
+
+def test_sets_are_listed() -> None:
+    assert list_packaged() == ("fluent", "noto", "twemoji")
+
+
+@pytest.mark.parametrize(("name", "size"), [("twemoji", 72), ("noto", 64), ("fluent", 64)])
+def test_pictures_are_drawings_and_all_different(name: str, size: int) -> None:
     """No picture is blank, none is repeated: a repeat could stand on both sides of a split."""
-    pixels = load_packaged("twemoji", 72).pixels
+    pixels = load_packaged(name, size).pixels
     assert int((pixels.flatten(1) < 250).sum(1).min()) > 100
     assert len({picture.numpy().tobytes() for picture in pixels}) == len(pixels)
+
+
+@pytest.mark.parametrize("name", ["twemoji", "noto", "fluent"])
+def test_artists_agree_on_colours(name: str) -> None:
+    pictures = load_packaged(name, 16)
+    heart, frog = (pictures.keys.index(key) for key in ("2764", "1f438"))
+    red, green, blue = pictures.pixels[heart, :, 8, 8].tolist()
+    assert red > max(green, blue) + 80
+    red, green, blue = pictures.pixels[frog].float().mean((1, 2)).tolist()
+    assert green > red and green > blue
 
 
 def test_captions_and_labels_belong_to_the_pictures() -> None:
