@@ -8,12 +8,38 @@ import traceback
 from collections.abc import Sequence
 
 from limner import __version__
-from limner.cli import convert, edit, listing, make, quickstart, recipes, sample, train, verify
+from limner.cli import (
+    bench,
+    compare,
+    convert,
+    edit,
+    evaluate,
+    listing,
+    make,
+    quickstart,
+    recipes,
+    sample,
+    train,
+    verify,
+)
 from limner.cli.exit_codes import BROKEN_PIPE, INTERNAL, INTERRUPTED, USAGE
 from limner.cli.parser import Parser
 from limner.core.errors import LimnerError
 
-VERBS = (quickstart, make, train, recipes, sample, edit, convert, verify, listing)
+VERBS = (
+    quickstart,
+    make,
+    train,
+    recipes,
+    sample,
+    edit,
+    evaluate,
+    compare,
+    convert,
+    verify,
+    listing,
+    bench,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from limner.core.head import Drawn, LossBreakdown, Turn
+from limner.heads.cross_entropy import projected_cross_entropy
 from limner.heads.stages import DEFAULT_STAGES, Stage
 
 Sampler = Callable[[Tensor, Turn], Tensor]
@@ -67,6 +68,29 @@ class CategoricalHead:
             outputs.flatten(0, 1).float(), targets.flatten(), reduction="none"
         )
         total = each.mean() if weight is None else _weighted(each, weight.flatten().to(each))
+        return LossBreakdown(total, {"cross_entropy": total.detach()})
+
+    def projected_loss(
+        self,
+        hidden: Tensor,
+        projection: Tensor,
+        targets: Tensor,
+        weight: Tensor | None = None,
+    ) -> LossBreakdown:
+        """Return the loss of outputs hidden projection^T, which are never held all at once.
+
+        Args:
+            hidden: float [B, n, D].
+            projection: float [V, D].
+            targets: int64 [B, n, 1].
+            weight: [B, n], which tokens count; None: all alike.
+        """
+        total = projected_cross_entropy(
+            hidden.flatten(0, 1),
+            projection,
+            targets.flatten(),
+            None if weight is None else weight.flatten(),
+        )
         return LossBreakdown(total, {"cross_entropy": total.detach()})
 
     def filtered(self, turn: Turn) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from limner.core.memory import Reading
+from limner.layers.linear import Linear
 from limner.layers.rotary import rotate
 
 
@@ -28,8 +29,8 @@ class SelfAttention(nn.Module):
         self.heads = heads
         self.layer = layer
         self.dropout = dropout
-        self.qkv = nn.Linear(width, 3 * width, bias=bias)
-        self.out = nn.Linear(width, width, bias=bias)
+        self.qkv = Linear(width, 3 * width, bias=bias)
+        self.out = Linear(width, width, bias=bias)
 
     def forward(self, x: Tensor, reading: Reading, rotation: Tensor | None = None) -> Tensor:
         """Attend from float [R, L, width].
@@ -38,7 +39,7 @@ class SelfAttention(nn.Module):
             rotation: float [R or 1, 1, L, d / 2, 2], see `rotate`; None: positions are not turned.
         """
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        query, key, value = (part.transpose(1, 2) for part in qkv.unbind(2))
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
         dropout = self.dropout if self.training else 0.0

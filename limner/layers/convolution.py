@@ -25,12 +25,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from limner.core.errors import check
 
 GROUPS = 32
+PIXELS_A_CHANNEL = 64  # from which on maps are held pixel by pixel, see `arranged`
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,25 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(GROUPS, channels, eps=1e-6)
 
 
+def normalised(norm: nn.Module, x: Tensor) -> Tensor:
+    """Return silu(norm(x)); without gradients the second map takes the place of the first."""
+    hidden: Tensor = norm(x)
+    return functional.silu(hidden, inplace=not hidden.requires_grad)
+
+
+def arranged(x: Tensor) -> Tensor:
+    """Return a map [B, C, H, W] in the order in memory in which CPUs convolve it fastest.
+
+    A large map with few channels is held pixel by pixel; where channels are many, weights would
+    have to be reordered at every call, which costs more than it saves.
+    """
+    if x.device.type != "cpu":
+        return x
+    by_pixels = x.shape[-2] * x.shape[-1] >= PIXELS_A_CHANNEL * x.shape[-3]
+    order = torch.channels_last if by_pixels else torch.contiguous_format
+    return x.contiguous(memory_format=order)
+
+
 class ResNetBlock(nn.Module):
     """Two normalised, swish-activated 3x3 convolutions around a shortcut."""
 
@@ -100,9 +121,12 @@ class ResNetBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, inputs, H, W] to [B, outputs, H, W]."""
-        hidden = self.conv1(functional.silu(self.norm1(x)))
-        hidden = self.conv2(functional.silu(self.norm2(hidden)))
-        return self.shortcut(x) + hidden
+        x = arranged(x)
+        hidden = self.conv1(normalised(self.norm1, x))
+        hidden = normalised(self.norm2, hidden)  # lets go of the first map
+        hidden = self.conv2(hidden)
+        hidden += self.shortcut(x)
+        return hidden
 
 
 class SpatialAttention(nn.Module):
@@ -148,7 +172,7 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to [B, C, 2H, 2W]."""
-        return self.conv(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return self.conv(arranged(functional.interpolate(x, scale_factor=2.0, mode="nearest")))
 
 
 class Level(nn.Module):
@@ -210,10 +234,10 @@ class ConvEncoder(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Map pictures [B, pictures, H, W] to latents [B, latent, H / factor, W / factor]."""
-        x = self.conv_in(pictures)
+        x = self.conv_in(arranged(pictures))
         for level in self.levels:
             x = level(x)
-        return self.conv_out(functional.silu(self.norm_out(self.middle(x))))
+        return self.conv_out(normalised(self.norm_out, self.middle(x)))
 
 
 class ConvDecoder(nn.Module):
@@ -248,4 +272,4 @@ class ConvDecoder(nn.Module):
         x = self.middle(self.conv_in(latents))
         for level in self.levels:
             x = level(x)
-        return self.conv_out(functional.silu(self.norm_out(x)))
+        return self.conv_out(normalised(self.norm_out, x))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional
+
+from limner.layers.linear import Linear
 
 
 class SwiGLU(nn.Module):
@@ -16,14 +20,30 @@ class SwiGLU(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.gate = nn.Linear(width, hidden, bias=False)
-        self.value = nn.Linear(width, hidden, bias=False)
-        self.out = nn.Linear(hidden, width, bias=False)
+        self.gate = Linear(width, hidden, bias=False)
+        self.value = Linear(width, hidden, bias=False)
+        self.out = Linear(hidden, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map float [..., width] to the same shape."""
-        out: Tensor = self.out(functional.silu(self.gate(x)) * self.value(x))
+        out: Tensor = self.out(_Gated.apply(self.gate(x), self.value(x)))
         return out
+
+
+class _Gated(torch.autograd.Function):
+    """silu(gate) * value; only these two are remembered, and silu is computed again."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, gate: Tensor, value: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, value)
+        return functional.silu(gate).mul_(value)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        gate, value = ctx.saved_tensors  # type: ignore[attr-defined]
+        by_gate: Tensor = torch.ops.aten.silu_backward(gradient * value, gate)
+        return by_gate, functional.silu(gate).mul_(gradient)
 
 
 class MLP(nn.Module):
@@ -40,14 +60,14 @@ class MLP(nn.Module):
         self, width: int, hidden: int, activation: str = "gelu", dropout: float = 0.0
     ) -> None:
         super().__init__()
-        self.into = nn.Linear(width, hidden)
+        self.into = Linear(width, hidden)
         self.activation = {
             "gelu": nn.GELU(),
             "gelu-tanh": nn.GELU(approximate="tanh"),
             "silu": nn.SiLU(),
         }[activation]
         self.dropout = nn.Dropout(dropout)
-        self.out = nn.Linear(hidden, width)
+        self.out = Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map float [..., width] to the same shape."""

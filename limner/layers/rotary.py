@@ -47,7 +47,7 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
         x: float [R, heads, L, d].
         rotation: float [R or 1, 1, L, d / 2, 2], cosines and sines.
     """
-    even, odd = x.unflatten(-1, (-1, 2)).to(rotation.dtype).unbind(-1)
-    cos, sin = rotation.unbind(-1)
-    turned = torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1)
-    return turned.flatten(-2).to(x.dtype)
+    # a pair is a complex number, and turning it is one multiplication
+    pairs = torch.view_as_complex(x.to(rotation.dtype).unflatten(-1, (-1, 2)))
+    turned = pairs * torch.view_as_complex(rotation)
+    return torch.view_as_real(turned).flatten(-2).to(x.dtype)

@@ -32,7 +32,9 @@ from limner.core.tokens import Tokens
 from limner.heads.categorical import CategoricalHead
 from limner.layers.attention import SelfAttention
 from limner.layers.codes import projected_codes
+from limner.layers.dropout import Dropout
 from limner.layers.key_value_memory import KeyValueMemory
+from limner.layers.linear import Linear
 from limner.layers.mlp import SwiGLU
 from limner.layers.norms import RMSNorm
 from limner.layers.rotary import grid_rotation
@@ -101,7 +103,7 @@ class LlamaBlock(nn.Module):
         self.attention = SelfAttention(config.width, config.heads, layer)
         self.mlp_norm = RMSNorm(config.width, config.norm_eps)
         self.mlp = SwiGLU(config.width, config.hidden)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, reading: Reading, rotation: Tensor) -> Tensor:
         """Map float [R, L, width] to the same shape."""
@@ -131,16 +133,17 @@ class LlamaGen(Generator):
 
     config: LlamaGenConfig
     condition: Prefix
+    head: CategoricalHead
 
     def __init__(self, config: LlamaGenConfig) -> None:
         super().__init__()
         self.config = config
         self.condition = _condition(config)
         self.tokens = nn.Embedding(config.codebook_size, config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(LlamaBlock(config, layer) for layer in range(config.depth))
         self.norm = RMSNorm(config.width, config.norm_eps)
-        self.output = nn.Linear(config.width, config.codebook_size, bias=False)
+        self.output = Linear(config.width, config.codebook_size, bias=False)
         self.head = CategoricalHead()
         self._initialise()
 
@@ -191,14 +194,19 @@ class LlamaGen(Generator):
 
     def forward(self, packed: Packed, memory: Memory) -> Tensor:
         """Return logits, float [R, M, V]."""
+        logits: Tensor = self.output(self.hidden(packed, memory))
+        return logits
+
+    def hidden(self, packed: Packed, memory: Memory) -> Tensor:
+        """Return what logits are a linear map of, float [R, M, width]."""
         x = self.dropout(self.inputs(packed))
         rotation = self.rotation(packed)
         reading = memory.read(packed.rows, packed.slots, up_to)
         for block in self.blocks:
             x = block(x, reading, rotation)
         reading.close()
-        logits: Tensor = self.output(self.norm(packed.speaking(x)))
-        return logits
+        speaking: Tensor = self.norm(packed.speaking(x))
+        return speaking
 
     def rotation(self, packed: Packed) -> Tensor:
         """Return each slot's rotation, float [R, 1, L, d / 2, 2]; zeros on prefix slots."""
@@ -221,7 +229,8 @@ class LlamaGen(Generator):
             condition = self.condition.drop(condition, self.config.condition_dropout, rng)
         packed = Packed(tokens, self.teacher_slots(tokens.layout, condition), [condition])
         assert tokens.ids is not None
-        return self.head.loss(self(packed, NoMemory()), tokens.ids, rng, None)
+        hidden = self.hidden(packed, NoMemory())
+        return self.head.projected_loss(hidden, self.output.weight, tokens.ids)
 
     def memory(self, rows: Sequence[Row]) -> Memory:
         """Return key/value buffers for the prefix and all tokens but the last."""

@@ -45,9 +45,7 @@ class Trainable(Protocol):
     def last_layer(self) -> Tensor:
         """Weights of the layer that makes the pixels: there, losses are balanced."""
 
-    def reconstruct(
-        self, pictures: Tensor, rng: torch.Generator | None = None
-    ) -> Reconstruction:
+    def reconstruct(self, pictures: Tensor, rng: torch.Generator | None = None) -> Reconstruction:
         """Send pictures [B, C, H, W] through tokens and back.
 
         Args:

@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from limner.core.errors import ConfigError
+from limner.layers import convolution
 from limner.layers.convolution import (
     ConvDecoder,
     ConvEncoder,
     ConvolutionConfig,
     Downsample,
     SpatialAttention,
+    arranged,
 )
 
 SMALL = ConvolutionConfig(channels=32, multipliers=(1, 2, 1), blocks=1)
@@ -21,6 +23,30 @@ def test_encoder_and_decoder_mirror_sizes() -> None:
     latents = ConvEncoder(SMALL, 6)(torch.randn(2, 3, 16, 24))
     assert latents.shape == (2, 6, 4, 6)
     assert ConvDecoder(SMALL, 6)(latents).shape == (2, 3, 16, 24)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_values_do_not_depend_on_the_order_in_memory(
+    training: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large map is held pixel by pixel; without gradients, layers work in place."""
+    torch.manual_seed(0)
+    encoder, decoder = ConvEncoder(SMALL, 6).double(), ConvDecoder(SMALL, 6).double()
+    pictures = torch.randn(2, 3, 16, 24, dtype=torch.float64)
+    before, found = pictures.clone(), []
+    for pixels in (0, 10**9):
+        monkeypatch.setattr(convolution, "PIXELS_A_CHANNEL", pixels)
+        with torch.set_grad_enabled(training):
+            latents = encoder(pictures)
+            found.append((latents, decoder(latents)))
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other)
+    assert torch.equal(pictures, before)
+
+
+def test_maps_with_many_channels_keep_their_order() -> None:
+    assert arranged(torch.empty(2, 8, 32, 32)).is_contiguous(memory_format=torch.channels_last)
+    assert arranged(torch.empty(2, 32, 16, 16)).is_contiguous()
 
 
 def test_downsample_pads_right_and_bottom_only() -> None:

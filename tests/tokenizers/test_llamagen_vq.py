@@ -8,6 +8,7 @@ import torch
 from limner.core.errors import ConfigError
 from limner.core.registry import TOKENIZERS
 from limner.layers.convolution import ConvolutionConfig
+from limner.tokenizers import convolutional
 from limner.tokenizers.llamagen_vq import LlamaGenVQ, LlamaGenVQConfig
 
 TINY = LlamaGenVQConfig(
@@ -44,6 +45,21 @@ def test_decoding_ids_is_what_the_forward_pass_shows(tokenizer: LlamaGenVQ) -> N
         decoded = tokenizer.decode(tokens)
     torch.testing.assert_close(decoded, shown.clamp(-1, 1), atol=1e-5, rtol=0)
     torch.testing.assert_close(quantized.values.norm(dim=1), torch.ones(2, 4, 4))
+
+
+def test_many_pictures_are_encoded_in_parts(
+    tokenizer: LlamaGenVQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = torch.rand(5, 3, 8, 8) * 2 - 1
+    together = tokenizer.encode(pictures).ids
+    parts: list[int] = []
+    watch = tokenizer.encoder.register_forward_hook(lambda _, x, __: parts.append(len(x[0])))
+    monkeypatch.setattr(convolutional, "PIXELS_AT_ONCE", 2 * 64)
+    found = tokenizer.encode(pictures).ids
+    watch.remove()
+    assert found is not None and together is not None
+    assert parts == [2, 2, 1]
+    assert torch.equal(found, together)
 
 
 def test_training_reaches_every_parameter() -> None:

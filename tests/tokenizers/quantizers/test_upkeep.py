@@ -83,7 +83,8 @@ def test_codes_are_moved_when_patience_is_over_and_to_what_is_served_badly() -> 
     book = Codebook(4, 2)
     with torch.no_grad():
         book.weight.copy_(torch.tensor([[0.0, 0.0], [50.0, 50.0], [60.0, 60.0], [70.0, 70.0]]))
-    upkeep = Upkeep(book, UpkeepConfig(fit=False, patience=60.0))  # 25 vectors a code go by in a step
+    # 25 vectors a code go by in a step
+    upkeep = Upkeep(book, UpkeepConfig(fit=False, patience=60.0))
     for step in range(2):
         upkeep.update(book, vectors, book.nearest(vectors), rng(step))
     assert book.weight[1:].min() >= 50, "two steps are not more than the patience"

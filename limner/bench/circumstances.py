@@ -1,0 +1,77 @@
+"""When, where and by what command something was measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+import limner
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a measurement holds for.
+
+    Args:
+        date: day, in UTC.
+        command: that measured.
+        commit: of limner's source, "-dirty" where files were changed; None: not in a repository.
+        limner: version.
+        torch: version.
+        python: version.
+        processor: name.
+        cores: that this process may use.
+    """
+
+    date: str
+    command: str
+    commit: str | None
+    limner: str
+    torch: str
+    python: str
+    processor: str
+    cores: int
+
+
+def present(command: str) -> Circumstances:
+    """Return the circumstances now."""
+    return Circumstances(
+        date=datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        command=command,
+        commit=_commit(),
+        limner=limner.__version__,
+        torch=version("torch"),
+        python=platform.python_version(),
+        processor=_processor(),
+        cores=cores(),
+    )
+
+
+def cores() -> int:
+    """Return how many processor cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+def _processor() -> str:
+    listed = Path("/proc/cpuinfo")
+    lines = listed.read_text().splitlines() if listed.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _commit() -> str | None:
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():  # installed, maybe inside of another repository
+        return None
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=7", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
+    except OSError:  # no git
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,92 @@
+"""Comparing both sides of a subject."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+from limner.bench.circumstances import present
+from limner.bench.process import WorkerProcess
+from limner.bench.result import Agreement, Result, Side
+from limner.bench.settings import BenchError, Settings
+
+WARM_UP = 2
+"""Steps of each side that are not counted: memory is claimed, kernels are chosen."""
+
+Say = Callable[[str], object]
+
+
+def compare(
+    task: str,
+    subject: str,
+    settings: Settings,
+    steps: int,
+    checkout: str | None,
+    command: str,
+    say: Say = print,
+) -> Result:
+    """Measure limner and, where there is its code, the official side, a step of each in turn.
+
+    Args:
+        task: name of what is measured.
+        subject: module of the subject.
+        settings: of both sides.
+        steps: that are counted.
+        checkout: folder of the official code; None: limner alone.
+        command: that asked for it.
+        say: is told how it goes on.
+
+    Raises:
+        BenchError: both sides do not answer the same, or one of them fails.
+    """
+    say("measuring what the machine can do")
+    with WorkerProcess(subject, "ours", settings) as worker:
+        ceilings = worker.ask("ceilings")
+    with ExitStack() as running:
+        workers = [running.enter_context(WorkerProcess(subject, "ours", settings))]
+        if checkout is not None:
+            theirs = WorkerProcess(subject, "official", settings, checkout)
+            workers.append(running.enter_context(theirs))
+        imports = [worker.ask("imports") for worker in workers]
+        agreement = None
+        if checkout is not None:
+            say("comparing answers")
+            answers = [worker.ask("answer") for worker in workers]
+            agreement = agree(answers[0], answers[1], *workers[0].ask("bounds"))
+        rounds = []
+        for number in range(WARM_UP + steps):
+            say(f"step {number + 1} of {WARM_UP + steps}")
+            rounds.append([worker.ask("step") for worker in workers])
+        ours, *official = (
+            Side.of(done[WARM_UP:], before, worker.ask("memory"))
+            for done, before, worker in zip(zip(*rounds), imports, workers)
+        )
+    other = official[0] if official else None
+    return Result(task, settings, present(command), ours, other, agreement, ceilings)
+
+
+def agree(
+    ours: Sequence[float], official: Sequence[float], tolerance: float, share: float
+) -> Agreement:
+    """Return how far both sides answer the same.
+
+    Args:
+        ours: our answers.
+        official: the official ones.
+        tolerance: largest difference over the largest official answer.
+        share: of the answers that must agree.
+
+    Raises:
+        BenchError: fewer do.
+    """
+    differences = [abs(one - other) for one, other in zip(ours, official)]
+    bound = tolerance * max(map(abs, official))
+    found = Agreement(
+        len(differences), sum(each <= bound for each in differences), max(differences)
+    )
+    if len(ours) != len(official) or found.agreeing < share * found.answers:
+        raise BenchError(
+            f"both sides do not compute the same: {found.agreeing} of {len(official)} answers "
+            f"agree, the largest difference is {found.difference:.3g}"
+        )
+    return found

@@ -1,0 +1,174 @@
+"""What a comparison found."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from limner.bench.circumstances import Circumstances
+from limner.bench.settings import Settings
+from limner.core.files import replaced
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Several measurements of one thing.
+
+    Args:
+        median: of all.
+        least: of all.
+        most: of all.
+    """
+
+    median: float
+    least: float
+    most: float
+
+    @staticmethod
+    def of(values: Sequence[float]) -> Spread:
+        """Return the spread of values."""
+        return Spread(statistics.median(values), min(values), max(values))
+
+
+@dataclass(frozen=True)
+class Side:
+    """How one side did.
+
+    Args:
+        seconds: of every step, in the order in which they were done.
+        cpu_seconds: that processors spent on every step; less moved by what else they do.
+        imports: bytes that were held when Python and the modules were loaded.
+        peak: the most bytes that were held, imports included.
+    """
+
+    seconds: tuple[float, ...]
+    cpu_seconds: tuple[float, ...]
+    imports: int
+    peak: int
+
+    @staticmethod
+    def of(steps: Sequence[Mapping[str, float]], imports: int, peak: int) -> Side:
+        """Return a side of what its worker said of every step."""
+        seconds, cpu = (tuple(step[n] for step in steps) for n in ("seconds", "cpu_seconds"))
+        return Side(seconds, cpu, imports, peak)
+
+    @property
+    def own(self) -> int:
+        """Bytes beyond the imports, at most."""
+        return self.peak - self.imports
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far both sides answer the same.
+
+    Args:
+        answers: how many were compared.
+        agreeing: how many of them are equal within the subject's tolerance.
+        difference: the largest.
+    """
+
+    answers: int
+    agreeing: int
+    difference: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a comparison found.
+
+    Args:
+        task: "train", "tokenize", ...
+        settings: given to both sides.
+        circumstances: under which it was found.
+        ours: limner's side.
+        official: the official side, or None.
+        agreement: of both, or None.
+        ceilings: as `limner.bench.ceilings.Ceilings`.
+    """
+
+    task: str
+    settings: Settings
+    circumstances: Circumstances
+    ours: Side
+    official: Side | None
+    agreement: Agreement | None
+    ceilings: dict[str, Any]
+
+    @property
+    def speed(self) -> Spread | None:
+        """How many times as fast ours is, pair by pair."""
+        return self._ratio("seconds")
+
+    @property
+    def cpu_speed(self) -> Spread | None:
+        """How many times less processor time ours needs, pair by pair."""
+        return self._ratio("cpu_seconds")
+
+    @property
+    def memory(self) -> float | None:
+        """Our peak memory over the official one, both without imports."""
+        return None if self.official is None else self.ours.own / self.official.own
+
+    def share_of_ceiling(self, side: Side) -> float:
+        """Return the least time of a step on this machine over the median time of a side."""
+        return float(self.ceilings["seconds"]) / statistics.median(side.seconds)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the result as plain values, with what follows from it."""
+        values: dict[str, Any] = {
+            "circumstances": asdict(self.circumstances),
+            "task": self.task,
+            "settings": asdict(self.settings),
+            "ceilings": self.ceilings,
+            "ours": self._side(self.ours),
+        }
+        if self.speed is None or self.cpu_speed is None:
+            return values
+        assert self.official is not None and self.agreement is not None
+        ratios = {"speed": asdict(self.speed), "cpu_speed": asdict(self.cpu_speed)}
+        return values | {
+            "official": self._side(self.official),
+            "agreement": asdict(self.agreement),
+            "ratios": {**ratios, "memory": self.memory},
+        }
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the result as JSON, whole or not at all.
+
+        Raises:
+            DataError: it cannot be written.
+        """
+        with replaced(path) as temporary:
+            text = json.dumps(_rounded(self.as_json()), indent=1)
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+    def _ratio(self, name: str) -> Spread | None:
+        if self.official is None:
+            return None
+        pairs = zip(getattr(self.official, name), getattr(self.ours, name), strict=True)
+        return Spread.of([official / ours for official, ours in pairs])
+
+    def _side(self, side: Side) -> dict[str, Any]:
+        return {
+            **asdict(side),
+            "own": side.own,
+            "median_seconds": statistics.median(side.seconds),
+            "pictures_a_second": self.settings.batch / statistics.median(side.seconds),
+            "share_of_ceiling": self.share_of_ceiling(side),
+        }
+
+
+def _rounded(value: Any) -> Any:
+    """Return plain values with four significant digits, which is more than clocks know."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {name: _rounded(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(inner) for inner in value]
+    return value

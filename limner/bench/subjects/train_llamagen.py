@@ -1,0 +1,166 @@
+"""A training step of LlamaGen under classes, beside FoundationVision/LlamaGen.
+
+The official step is that of autoregressive/train/train_c2i.py on autoregressive/models/gpt.py:
+forward with targets, backward, gradients clipped to a norm of 1, AdamW. Here it is in float32 and
+on one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from limner.bench.official import fill, official_module
+from limner.bench.settings import BenchError, Settings
+from limner.bench.subject import Candidate, Subject
+from limner.bench.work import Product, Work, trained
+from limner.core.layout import grid
+from limner.core.registry import MODELS
+from limner.core.seeds import seeded
+from limner.core.tokens import from_ids
+from limner.hub.build import parameter_count, weightless
+from limner.hub.official.llamagen import GPT
+from limner.models.llamagen import LlamaGen, LlamaGenConfig
+from limner.pipeline.compilation import compile_blocks
+from limner.training.optimizer import build_optimizer
+from limner.training.recipe import OptimizerRecipe
+
+SIDE = 16  # tokens along each side of a picture
+LR, DECAY, BETAS, CLIP = 1e-4, 0.05, (0.9, 0.95), 1.0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Codes and classes that both sides learn from.
+
+    Args:
+        ids: int64 [B, N].
+        labels: int64 [B].
+    """
+
+    ids: Tensor
+    labels: Tensor
+
+
+def batch(settings: Settings) -> Batch:
+    """Return random codes and classes."""
+    config = _config(settings)
+    rng = seeded(settings.seed, "batch")
+    ids = torch.randint(config.codebook_size, (settings.batch, SIDE**2), generator=rng)
+    return Batch(ids, torch.randint(config.classes, (settings.batch,), generator=rng))
+
+
+def ours(settings: Settings) -> Candidate:
+    """Return limner's side."""
+    model: LlamaGen = MODELS.create(settings.model)
+    fill(GPT.table(model.config).to_official(model.state_dict()), settings.seed)
+    recipe = OptimizerRecipe(lr=LR, betas=BETAS, weight_decay=DECAY, clip=CLIP)
+    optimizer = build_optimizer(model, recipe)
+    given = batch(settings)
+    tokens, condition = from_ids(grid(SIDE, SIDE), given.ids), {"label": given.labels}
+    rng = seeded(settings.seed, "loss")
+    if settings.compile:
+        compile_blocks(model)
+
+    def step() -> None:
+        model.train()
+        optimizer.zero_grad()
+        model.loss(tokens, condition, rng).total.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        optimizer.step()
+
+    @torch.no_grad()
+    def answer() -> Sequence[float]:
+        model.eval()
+        return [float(model.loss(tokens, condition).total)]
+
+    return Candidate(step, answer)
+
+
+def official(settings: Settings, checkout: str) -> Candidate:
+    """Return the official side."""
+    code = official_module(checkout, "autoregressive.models.gpt")
+    model = code.Transformer(code.ModelArgs(**_arguments(_config(settings))))
+    fill(model.state_dict(), settings.seed)
+    # as creat_optimizer of train_c2i.py groups them
+    groups = [
+        {"params": [p for p in model.parameters() if p.dim() >= 2], "weight_decay": DECAY},
+        {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=LR, betas=BETAS, fused=True)
+    given = batch(settings)
+    call = torch.compile(model) if settings.compile else model
+
+    def step() -> None:
+        model.train()
+        _, loss = call(idx=given.ids[:, :-1], cond_idx=given.labels, targets=given.ids)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    @torch.no_grad()
+    def answer() -> Sequence[float]:
+        model.eval()
+        places = torch.arange(SIDE**2)  # in evaluation it asks where it is
+        _, loss = model(given.ids[:, :-1], given.labels, places, targets=given.ids)
+        return [float(loss)]
+
+    return Candidate(step, answer)
+
+
+def work(settings: Settings) -> Work:
+    """Return the products of a step, and what clipping and AdamW have to read and write."""
+    config = _config(settings)
+    rows, width = settings.batch * SIDE**2, config.width
+    done = Work()
+    done.add(trained(rows, width, 3 * width), config.depth)
+    done.add(trained(rows, width, width), config.depth)
+    done.add(trained(rows, width, config.hidden), 2 * config.depth)
+    done.add(trained(rows, config.hidden, width), config.depth)
+    done.add(trained(rows, width, config.codebook_size))
+    pairs, head = settings.batch * config.heads, width // config.heads
+    scores, mixed = (
+        Product(SIDE**2, head, SIDE**2, pairs),
+        Product(SIDE**2, SIDE**2, head, pairs),
+    )
+    # one of each forward; backward a second one of the scores' shape and three of the other
+    done.add(scores, 2 * config.depth / 2)
+    done.add(mixed, 4 * config.depth / 2)
+    with weightless():
+        count = parameter_count(LlamaGen(config))
+    # the norm reads gradients; AdamW reads them, weights and two moments, and writes the last three
+    done.bytes = 4 * count * (1 + 7)
+    return done
+
+
+def _config(settings: Settings) -> LlamaGenConfig:
+    config: LlamaGenConfig = MODELS.get_variant(settings.model).config
+    if config.condition != "class":
+        raise BenchError(f"model={settings.model!r} is not accepted: it must be asked by class")
+    return config
+
+
+def _arguments(config: LlamaGenConfig) -> dict[str, object]:
+    """Return the official `ModelArgs` of our configuration."""
+    return {
+        "dim": config.width,
+        "n_layer": config.depth,
+        "n_head": config.heads,
+        "multiple_of": config.multiple_of,
+        "rope_base": config.rotary_base,
+        "norm_eps": config.norm_eps,
+        "token_dropout_p": config.dropout,
+        "resid_dropout_p": config.dropout,
+        "ffn_dropout_p": config.dropout,
+        "num_classes": config.classes,
+        "class_dropout_prob": config.condition_dropout,
+        "vocab_size": config.codebook_size,
+        "block_size": SIDE**2,
+    }
+
+
+SUBJECT = Subject(ours, official, work, tolerance=1e-5)

@@ -1,0 +1,119 @@
+"""One side in a process of its own: it answers requests, a line of JSON each.
+
+It is started with the arguments of `Worker` as one JSON object. Requests are the names of its
+methods; the answer to a mistake is {"error": ...}. What is printed on the way goes to standard
+error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from limner.bench.ceilings import measure
+from limner.bench.settings import Settings
+from limner.bench.subject import Candidate, load_subject
+from limner.core.errors import LimnerError
+
+
+class Worker:
+    """Answers requests about one side of a subject.
+
+    Args:
+        subject: its module.
+        side: "ours" or "official".
+        checkout: folder of the official code.
+        settings: of the comparison.
+    """
+
+    def __init__(self, subject: str, side: str, checkout: str, settings: dict[str, Any]) -> None:
+        self.settings = Settings(**settings)
+        torch.set_num_threads(self.settings.threads)
+        self.subject = load_subject(subject)
+        self.side = side
+        self.checkout = checkout
+
+    @cached_property
+    def candidate(self) -> Candidate:
+        """The side, built when it is first asked for."""
+        if self.side == "ours":
+            return self.subject.ours(self.settings)
+        return self.subject.official(self.settings, self.checkout)
+
+    def imports(self) -> int:
+        """Return the bytes that Python, PyTorch and the subject's modules take."""
+        return peak_memory()
+
+    def bounds(self) -> tuple[float, float]:
+        """Return tolerance and share by which both sides must agree."""
+        return self.subject.tolerance, self.subject.agreeing
+
+    def answer(self) -> list[float]:
+        """Return what both sides must agree on."""
+        return list(self.candidate.answer())
+
+    def step(self) -> dict[str, float]:
+        """Do one step; return its seconds, and those that processors spent on it."""
+        begun, spent = time.perf_counter(), time.process_time()
+        self.candidate.step()
+        return {
+            "seconds": time.perf_counter() - begun,
+            "cpu_seconds": time.process_time() - spent,
+        }
+
+    def memory(self) -> int:
+        """Return the most bytes that were held so far."""
+        return peak_memory()
+
+    def ceilings(self) -> dict[str, Any]:
+        """Measure what the machine could do; in a worker that does nothing else."""
+        return dataclasses.asdict(measure(self.subject.work(self.settings)))
+
+
+def peak_memory() -> int:
+    """Return the largest resident size of this process so far, in bytes.
+
+    Linux hands `ru_maxrss` on from the process that started this one; `VmHWM` is this one's own.
+    """
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    for line in lines:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def serve(given: str, requests: TextIO, say: Callable[[str], object]) -> None:
+    """Answer requests until there are no more."""
+    worker: Worker | None = None
+    for line in requests:
+        try:
+            worker = worker or Worker(**json.loads(given))
+            found = getattr(worker, line.strip())()
+            say(json.dumps({"found": found}))
+        except LimnerError as error:
+            say(json.dumps({"error": str(error)}))
+        except Exception as error:
+            say(json.dumps({"error": f"{type(error).__name__}: {error}"}))
+
+
+def main() -> None:
+    """Answer on what standard output was; what is printed goes to standard error."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    serve(sys.argv[1], sys.stdin, lambda text: print(text, file=answers, flush=True))
+
+
+if __name__ == "__main__":
+    main()
