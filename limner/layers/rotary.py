@@ -47,7 +47,10 @@ def rotate(x: Tensor, rotation: Tensor) -> Tensor:
         x: float [R, heads, L, d].
         rotation: float [R or 1, 1, L, d / 2, 2], cosines and sines.
     """
-    # a pair is a complex number, and turning it is one multiplication
-    pairs = torch.view_as_complex(x.to(rotation.dtype).unflatten(-1, (-1, 2)))
-    turned = pairs * torch.view_as_complex(rotation)
-    return torch.view_as_real(turned).flatten(-2).to(x.dtype)
+    pairs = x.to(rotation.dtype).unflatten(-1, (-1, 2))
+    if torch.compiler.is_compiling():  # which joins these steps, and knows no complex numbers
+        (even, odd), (cos, sin) = pairs.unbind(-1), rotation.unbind(-1)
+        turned = torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1)
+    else:  # a pair is a complex number, and turning it is one multiplication
+        turned = torch.view_as_real(torch.view_as_complex(pairs) * torch.view_as_complex(rotation))
+    return turned.flatten(-2).to(x.dtype)
