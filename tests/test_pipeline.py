@@ -92,8 +92,8 @@ def test_a_saved_pipeline_draws_the_same_pictures_bit_for_bit(
     assert found.settings == wanted.settings
 
 
-def test_the_pipeline_of_a_training_run_is_found(folder: Path, tmp_path: Path) -> None:
-    shutil.copytree(folder, tmp_path / "pipeline")
+def test_the_pipeline_of_what_was_made_is_found(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "generator")
     (tmp_path / "log.jsonl").write_text("{}\n")
     found = Pipeline.from_pretrained(tmp_path)(classes=[0]).pictures
     assert torch.equal(found, Pipeline.from_pretrained(str(folder))(classes=[0]).pictures)

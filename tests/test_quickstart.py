@@ -18,8 +18,7 @@ from limner.training import load_recipe
 
 SMALLER = {
     "data.classes": ["Flags", "Symbols"],
-    "data.augment": {"shift": 0, "flip": 0.0},
-    "data.views": 1,
+    "data.views": {"kind": "centre"},
     "tokenizer.config.codebook_size": 32,
     "model.config.width": 32,
     "model.config.depth": 1,

@@ -20,7 +20,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
     """The recipes that training was called with; nothing is trained."""
     recipes: list[Recipe] = []
 
-    def train(recipe: Recipe) -> Any:
+    def train(recipe: Recipe, resume: bool) -> Any:
         recipes.append(recipe)
         return SimpleNamespace(interrupted=recipe.seed == 13)
 
@@ -45,6 +45,8 @@ def test_fields_of_a_recipe_are_changed_by_path(limner, trained: list[Recipe]) -
 def test_weights_to_start_from(limner, trained: list[Recipe]) -> None:
     assert limner("train", "llamagen/tiny", "--init", "some/folder").code == 0
     assert trained[0].model.weights == "some/folder"
+    assert limner("train", "vqgan/tiny", "--init", "some/folder").code == 0
+    assert trained[1].tokenizer.weights == "some/folder"
 
 
 def test_a_run_that_is_stopped_says_so_by_its_exit_code(limner, trained: list[Recipe]) -> None:
@@ -86,7 +88,7 @@ def test_recipes_that_cannot_be_followed(
 )
 def test_training_that_cannot_begin(limner, words: list[str], expected: str) -> None:
     Path("empty/folder").mkdir(parents=True)
-    small = ("--data.classes", "[Flags]", "--data.size", 8, "--data.views", 2)
+    small = ("--data.classes", "[Flags]", "--data.size", 8, "--data.views.count", 2)
     ran = limner("train", "llamagen/tiny", "--budget.seconds", 1, *small, *words)
     assert ran.code == 2
     assert expected in ran.err
