@@ -166,7 +166,7 @@ def _tokenizer(size: int, factor: int, codes: int, machine: Machine) -> dict[str
     return {
         "tokenizer": {"family": "vqgan", "config": config},
         "objective": {
-            "perceptual": 0.1,
+            "perceptual": 0.03,
             "adversarial": 0.1,
             "discriminator": {"channels": 64 if machine.is_fast else 32, "depth": 2},
         },
