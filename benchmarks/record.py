@@ -11,11 +11,12 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
+
+from limner.bench.circumstances import commit, processor
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -23,7 +24,7 @@ RESULTS = Path(__file__).parent / "results"
 def machine() -> dict[str, object]:
     """Return what the figures were measured on."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "system": platform.system(),
         "python": platform.python_version(),
@@ -37,21 +38,9 @@ def circumstances(command: str) -> dict[str, object]:
     return {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "command": command,
-        "commit": _commit(),
+        "commit": commit() or "unknown",
         "machine": machine(),
     }
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def _commit() -> str:
-    command = ["git", "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=RESULTS.parent, check=False)
-    return done.stdout.strip() or "unknown"
 
 
 def main() -> None:

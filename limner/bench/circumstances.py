@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import limner
+from limner.pipeline.device import cores
 
 
 @dataclass(frozen=True)
@@ -43,29 +43,25 @@ def present(command: str) -> Circumstances:
     return Circumstances(
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         command=command,
-        commit=_commit(),
+        commit=commit(),
         limner=limner.__version__,
         torch=version("torch"),
         python=platform.python_version(),
-        processor=_processor(),
+        processor=processor(),
         cores=cores(),
     )
 
 
-def cores() -> int:
-    """Return how many processor cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-
-
-def _processor() -> str:
+def processor() -> str:
+    """Return the processor's name."""
     listed = Path("/proc/cpuinfo")
     lines = listed.read_text().splitlines() if listed.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
+    """Return the commit of limner's source, "-dirty" where files were changed, or None."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():  # installed, maybe inside of another repository
         return None

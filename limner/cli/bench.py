@@ -47,11 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, and show what was found."""
     from rich.console import Console
 
-    from limner.bench.circumstances import cores
     from limner.bench.comparison import compare
     from limner.bench.settings import Settings
     from limner.bench.subjects import subject_module
     from limner.core.errors import check
+    from limner.pipeline.device import cores
 
     check(arguments.steps > 0, "steps", arguments.steps, "1 or more")
     threads = cores() if arguments.threads is None else arguments.threads

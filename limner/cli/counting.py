@@ -9,7 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
-from limner.training.progress import clock
+from limner.show.clock import clock
 
 LINE_EVERY = 10.0  # seconds between lines, where there is no terminal
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from limner.cli.exit_codes import INTERRUPTED
 from limner.cli.pipelines import Loaded
 from limner.cli.record import Record
 from limner.cli.watch import Watch
+from limner.core.stopping import Stop
 from limner.pipeline import Result
 from limner.show import contact_sheet, save_animation, save_png
 
@@ -57,8 +59,11 @@ def draw_all(
                 for index, image in enumerate(result.images):
                     record = make_record(loaded, result, batch, index, edited)
                     path = output / f"{prefix}{name_of(record)}.png"
-                    save_png(image, path, record.as_json())
-                    drawn[path] = image
+                    with Stop([signal.SIGINT]) as stop:  # a file that is there is always told of
+                        save_png(image, path, record.as_json())
+                        drawn[path] = image
+                    if stop.asked:
+                        raise KeyboardInterrupt
         extra = list(_save_pages(watch, drawn, arguments))
     except KeyboardInterrupt:
         code, extra = INTERRUPTED, []

@@ -18,7 +18,7 @@ from limner.core.row import Event, Row
 from limner.core.tokens import stack
 from limner.pipeline import Pipeline
 from limner.show import LiveView, to_images
-from limner.training.progress import clock
+from limner.show.clock import clock
 
 MOST_FRAMES = 60
 PREVIEW_SHARE = 0.2  # of the time, at most, is spent on live previews

@@ -55,5 +55,4 @@ class AlexNetLPIPS(LPIPS):
     """
 
     def __init__(self, widths: tuple[int, ...] = ALEXNET_WIDTHS) -> None:
-        super().__init__(widths)
-        self.register_module("stages", AlexNetStages(widths).requires_grad_(False))
+        super().__init__(widths, AlexNetStages(widths))

@@ -25,16 +25,21 @@ class LPIPS(nn.Module):
 
     Args:
         widths: channels of the five stages.
+        stages: pictures -> the features of each stage; None: those of VGG16.
     """
 
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, widths: tuple[int, ...] = VGG16_WIDTHS) -> None:
+    def __init__(
+        self, widths: tuple[int, ...] = VGG16_WIDTHS, stages: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.register_buffer("shift", torch.tensor([-0.030, -0.088, -0.188]).reshape(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).reshape(1, 3, 1, 1))
-        self.stages: nn.Module = ConvolutionStages(widths, _CONVOLUTIONS, _max_pool)
+        if stages is None:
+            stages = ConvolutionStages(widths, _CONVOLUTIONS, _max_pool)
+        self.stages = stages
         self.weights = nn.ParameterList(torch.ones(width) for width in widths)
         self.requires_grad_(False)
 

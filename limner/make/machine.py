@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import psutil
 import torch
 
-from limner.pipeline.device import choose_device
+from limner.pipeline.device import choose_device, cores
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,8 @@ def look_at_machine(device: str = "auto") -> Machine:
         ConfigError: no such device.
     """
     chosen = choose_device(device)
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
-    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
     if chosen.type == "cuda":
         properties = torch.cuda.get_device_properties(chosen)
-        return Machine(str(chosen), properties.name, properties.total_memory / 2**30, cores)
+        return Machine(str(chosen), properties.name, properties.total_memory / 2**30, cores())
     name = "Apple GPU" if chosen.type == "mps" else "CPU"
-    return Machine(str(chosen), name, psutil.virtual_memory().total / 2**30, cores)
+    return Machine(str(chosen), name, psutil.virtual_memory().total / 2**30, cores())

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from limner.core.files import replaced
 from limner.data import PictureSet, load_pictures
 from limner.evaluation.classifier import train_classifier
 from limner.evaluation.neighbours import nearest_pictures
@@ -27,9 +28,9 @@ def write_report(made: Made) -> dict[str, Any]:
         The measurements.
     """
     folder = made.directory
-    data = made.generator.pipeline
-    pictures = load_pictures(made.plan.generator["data"]["source"], data.size[0])
-    learned, held_out = pictures.split(made.plan.generator["data"]["held_out"])
+    pipeline, data = made.pipeline, made.plan.generator["data"]
+    pictures = load_pictures(data["source"], pipeline.size[0])
+    learned, held_out = pictures.split(data["held_out"])
     drawn, labels = _draw(made, pictures)
     metrics: dict[str, Any] = {
         "tokenizer": made.tokenizer.metrics,
@@ -52,7 +53,7 @@ def write_report(made: Made) -> dict[str, Any]:
     _show_generator(report, made, metrics)
     _show_nearest(report, drawn, learned)
     report.section("Go on")
-    asking = '--prompt "..."' if data.generator.condition.by == "prompt" else "--count 16"
+    asking = '--prompt "..."' if pipeline.generator.condition.by == "prompt" else "--count 16"
     report.code(
         f"limner sample {folder} {asking} --guidance 2 --grid\n"
         f"limner train {folder / 'generator'} --resume --budget.steps "
@@ -60,8 +61,8 @@ def write_report(made: Made) -> dict[str, Any]:
         f"limner train {folder / 'generator.yaml'} --output runs/other --model.config.depth 8"
     )
     report.save(folder / "report.html")
-    made_text = json.dumps(metrics, indent=2) + "\n"
-    (folder / "metrics.json").write_text(made_text, encoding="utf-8")
+    with replaced(folder / "metrics.json") as temporary:
+        temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     return metrics
 
 

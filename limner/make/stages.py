@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from limner.core.config import from_dict, to_dict
 from limner.core.errors import ConfigError, check
 from limner.core.files import replaced
 from limner.data import open_source
@@ -23,6 +22,7 @@ from limner.pipeline import Pipeline
 from limner.training import Run, load_recipe, train
 from limner.training.loop import prepare_run
 from limner.training.recipe import RunRecipe
+from limner.training.recipe_files import parse_yaml
 
 Say = Callable[[str], None]
 """Is told what happens, a line at a time."""
@@ -98,8 +98,8 @@ def look(source: str, output: Path, wishes: Wishes, say: Say, device: str = "aut
     for choice, reason in planned.plan.reasons:
         say(f"  {choice}: {reason}")
     with replaced(file) as temporary:
-        values = json.loads(json.dumps(dataclasses.asdict(planned)))
-        temporary.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+        text = yaml.safe_dump(to_dict(planned), sort_keys=False, allow_unicode=True)
+        temporary.write_text(text, encoding="utf-8")
     return planned
 
 
@@ -165,12 +165,8 @@ def _steps(values: dict[str, Any], seconds: float) -> int:
 
 def _read(file: Path) -> Planned:
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-        kept = values["plan"]
-        reasons = tuple((choice, reason) for choice, reason in kept["reasons"])
-        chosen = Plan(kept["minutes"], kept["tokenizer"], kept["generator"], reasons)
-        return Planned(values["source"], tuple(values["found"]), chosen)
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        return from_dict(Planned, parse_yaml(file.read_text(encoding="utf-8"), str(file)))
+    except ConfigError as error:
         raise ConfigError(f"{file} is broken ({error}): remove it to plan anew") from None
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,20 +14,6 @@ from limner.core.row import Condition
 from limner.core.tokens import Tokens, from_ids, from_values
 from limner.data import TokenCache
 from limner.data.source import Source
-
-
-class Store(Protocol):
-    """Tokens of n pictures, V views of each; such as a `TokenCache`."""
-
-    @property
-    def views(self) -> int:
-        """V."""
-
-    def __len__(self) -> int:
-        """Return n."""
-
-    def read(self, index: Tensor, view: Tensor | int = 0) -> Tensor:
-        """Return ids int64 [B, N, C] or values float32 [B, N, D]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +57,7 @@ class Examples:
         keys: names of the pictures, for messages.
     """
 
-    store: Store
+    store: TokenCache
     layout: Layout
     told: Told
     keys: Sequence[str] = ()

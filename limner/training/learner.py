@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections import defaultdict
@@ -11,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from limner.core.errors import LimnerError
+from limner.core.stopping import Stop
 from limner.training.checkpoint import Checkpoints, State
 from limner.training.ema import Ema
 from limner.training.engine import Engine, copy_into, whole
 from limner.training.optimizer import follow_schedule, learning_rate
 from limner.training.progress import Moment, Watch, memory_used
 from limner.training.recipe import RunRecipe
-from limner.training.stopping import Stop
 from limner.training.task import Measured, Player, Task
 
 REPORT_EVERY = 10  # steps; reading a loss more often would make a GPU wait
@@ -124,24 +125,23 @@ class Learner:
         """Measure held-out pictures, with averaged weights where there are any; keep what is to be
         kept, show what is to be shown, and write the state."""
         losses = self._read_losses()
-        if self.ema is None:
+        with self.ema.applied() if self.ema is not None else contextlib.nullcontext():
             self._measure(losses)
-        else:
-            with self.ema.applied():
-                self._measure(losses)
         self.save()
 
     def _measure(self, losses: Mapping[str, float]) -> None:
         with self.engine.autocast():
             measured = self.task.measure()
         self._check_finite("held-out loss", measured.loss, self.step)
-        weights = weights_of(self.task.network)
-        if self.engine.is_main:
-            if measured.loss < self.best.loss or self.recipe.choose == "last":
+        kept = measured.loss < self.best.loss or self.recipe.choose == "last"
+        shown = self._is_shown()
+        if kept or shown:
+            weights = weights_of(self.task.network)  # every process takes part
+            if kept and self.engine.is_main:
                 self.task.keep(weights)
-            if self._is_shown():
+            if shown and self.engine.is_main:
                 self.task.show(weights, self.step)
-        if measured.loss < self.best.loss or self.recipe.choose == "last":
+        if kept:
             self.best, self.best_step = measured, self.step
         self._tell(losses, measured)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from limner.core.stopping import Stop
 from limner.training.checkpoint import Checkpoints
 from limner.training.engine import Engine
 from limner.training.generator_task import GeneratorTask
@@ -13,7 +14,6 @@ from limner.training.progress import Moment, Progress, Silent, choose_progress
 from limner.training.recipe import Recipe, RunRecipe, TokenizerRecipe
 from limner.training.recipe_files import dump_recipe
 from limner.training.run import Run, RunFolder
-from limner.training.stopping import Stop
 from limner.training.tokenizer_task import TokenizerTask
 
 

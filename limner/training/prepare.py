@@ -88,12 +88,13 @@ def prepare(recipe: Recipe, folder: Path, engine: Engine) -> Prepared:
         tokenizer = _tokenizer(recipe, train, folder / "tokenizer", engine)
     layout = tokenizer.layout(data.size, data.size)
     tokens = Path(data.cache).expanduser() if data.cache is not None else folder / "tokens"
+    identity = fingerprint(tokenizer)
     views: dict[str, tuple[Source, Views]] = {
         "train": (train, data.crop),
         "held-out": (held_out, CentreCrop(data.size)),
     }
     caches = {
-        name: _tokenised(tokens / name, source, crop, tokenizer, layout, recipe, engine)
+        name: _tokenised(tokens / name, source, crop, tokenizer, identity, recipe, engine)
         for name, (source, crop) in views.items()
     }
     return Prepared(tokenizer, layout, train, caches["train"], held_out, caches["held-out"])
@@ -104,16 +105,17 @@ def _tokenised(
     source: Source,
     crop: Views,
     tokenizer: Tokenizer,
-    layout: Layout,
+    identity: str,
     recipe: Recipe,
     engine: Engine,
 ) -> TokenCache:
-    """Build a cache, or what it still lacks, with all processes."""
+    """Build a cache, or what it still lacks, with all processes; `identity` is the tokenizer's."""
+    size = recipe.data.size
     plan = CachePlan(
         source=source,
         views=crop,
-        tokenizer=fingerprint(tokenizer),
-        layout=_in_words(layout),
+        tokenizer=identity,
+        layout=_in_words(tokenizer.layout(size, size)),
         dtype=recipe.data.cache_dtype or token_type(tokenizer),
         seed=recipe.seed,
     )
@@ -134,7 +136,7 @@ def _tokenised(
         unreadable=recipe.data.unreadable,
     )
     engine.wait()
-    return TokenCache(path, plan)
+    return TokenCache(path)  # that it is of this plan was checked when it was built
 
 
 def token_type(tokenizer: Tokenizer) -> TokenType:

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as RichBar
 
+from limner.show.clock import clock
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -197,13 +199,6 @@ def memory_used(device: torch.device) -> float:
 def number(value: float | None) -> str:
     """Return a loss as it is shown."""
     return "-" if value is None else f"{value:.3f}"
-
-
-def clock(seconds: float) -> str:
-    """Return seconds as 1:02:03 or 2:03."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 # measurements that are worth a place in a line

@@ -16,10 +16,11 @@ from limner.core.errors import ConfigError
 from limner.core.head import LossBreakdown
 from limner.models.llamagen import LlamaGen
 from limner.pipeline import Pipeline
+from limner.show.clock import clock
 from limner.training import Moment, Recipe, load_recipe, train
 from limner.training.generator_task import GeneratorTask
 from limner.training.learner import TrainingError
-from limner.training.progress import Lines, clock
+from limner.training.progress import Lines
 from limner.training.task import Measured
 
 Small = Callable[..., Recipe]

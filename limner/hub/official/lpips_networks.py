@@ -13,7 +13,7 @@ from typing import Literal
 from torch import Tensor
 
 from limner.hub.build import fill, weightless
-from limner.hub.official.tables import KeyTable, Squeeze, rename
+from limner.hub.official.tables import KeyTable, Rule, Squeeze, rename
 from limner.layers.alexnet import AlexNetLPIPS
 from limner.layers.perceptual import LPIPS
 
@@ -28,14 +28,19 @@ _CONVOLUTIONS: dict[Net, tuple[tuple[int, ...], ...]] = {
 """Numbers of the convolutions in each slice."""
 
 
-def table(net: Net) -> KeyTable:
-    """Return the key table of a network as the package holds it."""
-    rules = [rename("lin{k}.model.1.weight", "weights.{k}", Squeeze((0, 2, 3)))]
+def rules(net: Net) -> list[Rule]:
+    """Return what the weights of heads and trunk are called here."""
+    given = [rename("lin{k}.model.1.weight", "weights.{k}", Squeeze((0, 2, 3)))]
     for stage, numbers in enumerate(_CONVOLUTIONS[net]):
         for place, number in enumerate(numbers):
             official = f"net.slice{stage + 1}.{number}.{{parameter}}"
-            rules.append(rename(official, f"stages.{stage}.{place}.{{parameter}}"))
-    return KeyTable(rules, ignored=["scaling_layer.{rest}", "lins.{rest}"])
+            given.append(rename(official, f"stages.{stage}.{place}.{{parameter}}"))
+    return given
+
+
+def table(net: Net) -> KeyTable:
+    """Return the key table of a network as the package holds it."""
+    return KeyTable(rules(net), ignored=["scaling_layer.{rest}", "lins.{rest}"])
 
 
 def shapes(net: Net) -> dict[str, tuple[int, ...]]:

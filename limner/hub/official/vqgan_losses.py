@@ -12,23 +12,16 @@ from typing import Any
 from torch import Tensor
 
 from limner.hub.build import fill
-from limner.hub.official.tables import KeyTable, Squeeze, nested, rename
+from limner.hub.official import lpips_networks
+from limner.hub.official.tables import KeyTable, nested, rename
 from limner.layers.discriminator import DiscriminatorConfig, PatchDiscriminator
 from limner.layers.perceptual import LPIPS
 from limner.tokenizers.objective import Objective, ObjectiveConfig
 
-_VGG = {1: (0, 2), 2: (5, 7), 3: (10, 12, 14), 4: (17, 19, 21), 5: (24, 26, 28)}
-"""Indices of the convolutions in each slice."""
-
 _LPIPS = [
     rename("scaling_layer.shift", "shift"),
     rename("scaling_layer.scale", "scale"),
-    rename("lin{k}.model.1.weight", "weights.{k}", Squeeze((0, 2, 3))),
-    *(
-        rename(f"net.slice{part}.{index}.{{parameter}}", f"stages.{part - 1}.{place}.{{parameter}}")
-        for part, indices in _VGG.items()
-        for place, index in enumerate(indices)
-    ),
+    *lpips_networks.rules("vgg"),
 ]
 _DISCRIMINATOR = [
     rename("main.{i}.{parameter}", "{i}.{parameter}"),
