@@ -24,6 +24,7 @@ from limner.bench.ceilings import measure
 from limner.bench.settings import Settings
 from limner.bench.subject import Candidate, load_subject
 from limner.core.errors import LimnerError
+from limner.core.heap import keep_freed_memory
 
 
 class Worker:
@@ -47,6 +48,7 @@ class Worker:
     def candidate(self) -> Candidate:
         """The side, built when it is first asked for."""
         if self.side == "ours":
+            keep_freed_memory()  # as the command does
             return self.subject.ours(self.settings)
         return self.subject.official(self.settings, self.checkout)
 

@@ -25,6 +25,7 @@ from limner.cli import (
 from limner.cli.exit_codes import BROKEN_PIPE, INTERNAL, INTERRUPTED, USAGE
 from limner.cli.parser import Parser
 from limner.core.errors import LimnerError
+from limner.core.heap import keep_freed_memory
 
 VERBS = (
     quickstart,
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = build_parser().parse_args(argv)
         on_error = arguments.on_error
+        keep_freed_memory()
         _load_plugins(getattr(arguments, "plugin", None))
         code: int = arguments.run(arguments)
         sys.stdout.flush()
