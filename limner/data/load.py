@@ -9,6 +9,7 @@ from pathlib import Path
 from limner.core.errors import DataError, check, unknown
 from limner.data import huggingface
 from limner.data.folder import FolderSource
+from limner.data.joined import JoinedSource
 from limner.data.manifest import MANIFESTS, ManifestSource
 from limner.data.packaged import PackagedSource, list_packaged, load_packaged
 from limner.data.pictures import PictureSet
@@ -16,9 +17,11 @@ from limner.data.shards import ShardSource, shards_in
 from limner.data.source import Source, collect
 from limner.data.unreadable import UNREADABLE
 
+JOIN = "+"
 KINDS = (
     "a folder of pictures or .tar shards, a table "
-    f"({', '.join(MANIFESTS)}), a .tar shard, a saved Hugging Face dataset or hf:NAME"
+    f"({', '.join(MANIFESTS)}), a .tar shard, a saved Hugging Face dataset or hf:NAME; "
+    "or several of these with a + between"
 )
 
 
@@ -72,6 +75,7 @@ def open_source(source: str | os.PathLike[str], classes: Sequence[str] | None = 
             - WebDataset shards: a .tar file, a folder of them or "train-{0000..0146}.tar"
               (`ShardSource`)
             - a saved Hugging Face dataset, or "hf:NAME" or "hf:NAME:SPLIT" (`HuggingFaceSource`)
+            - several of these with a "+" between ("twemoji+noto"), each a style (`JoinedSource`)
         classes: only these classes, labelled in this order; all by default.
 
     Raises:
@@ -87,6 +91,8 @@ def _open(name: str) -> Source:
     suffix = path.suffix.lower()
     if name in list_packaged():
         return PackagedSource(name)
+    if JOIN in name and not path.exists():
+        return JoinedSource([_open(part) for part in name.split(JOIN)])
     if name.startswith(huggingface.PREFIX):
         return huggingface.open_named(name)
     if path.is_dir():

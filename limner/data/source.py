@@ -33,7 +33,13 @@ class Source(ABC):
         keys: N names that are the same on every machine; they decide the split, and entries that
             share one stay together.
         labels: N indices into `classes`.
+
+    Attributes:
+        styles: names of the styles, where pictures are told apart by one.
+        style: int64 [N], indices into `styles`; zeros where there are none.
     """
+
+    styles: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -46,6 +52,7 @@ class Source(ABC):
         self.classes = tuple(classes)
         self.keys = tuple(keys)
         self.labels = torch.as_tensor(labels, dtype=torch.int64)
+        self.style = torch.zeros_like(self.labels)
 
     @abstractmethod
     def open(self, index: int) -> BinaryIO:
@@ -127,6 +134,7 @@ class _Part(Source):
     def __init__(self, whole: Source, index: Tensor, classes: Sequence[str], labels: Tensor):
         keys = [whole.keys[i] for i in index.tolist()]
         super().__init__(whole.name, classes, keys, labels[index])
+        self.styles, self.style = whole.styles, whole.style[index]
         self.whole = whole
         self.index = index
 
