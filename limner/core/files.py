@@ -30,17 +30,14 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        # Windows flushes only what is open for writing
-        _flush(temporary, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+        flush(temporary)
         os.replace(temporary, target)
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror or error}") from None
     finally:
         with suppress(OSError):  # it is gone if all went well
             temporary.unlink()
-    if os.name != "nt":
-        with suppress(OSError):  # the file is in place; some network drives flush no folders
-            _flush(target.parent, os.O_RDONLY)
+    flush_folder(target.parent)
 
 
 def remove_leftovers(path: str | os.PathLike[str]) -> None:
@@ -53,13 +50,25 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
                 file.unlink()
 
 
+def flush(file: Path) -> None:
+    """Wait until a file is on the disk."""
+    # Windows flushes only what is open for writing
+    _flush(file, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+
+
+def flush_folder(folder: Path) -> None:
+    """Wait until what was put into a folder is on the disk, where the system can say so."""
+    if os.name != "nt":
+        with suppress(OSError):  # what is there is there; some network drives flush no folders
+            _flush(folder, os.O_RDONLY)
+
+
 def _prefix(target: Path) -> str:
     """How the names of temporary files of a target begin."""
     return f".{target.stem[:_STEM]}."
 
 
 def _flush(path: Path, flags: int) -> None:
-    """Wait until a file or folder is on the disk."""
     descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)

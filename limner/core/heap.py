@@ -23,4 +23,5 @@ def keep_freed_memory() -> bool:
     except AttributeError:  # another C library
         return False
     asked = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_TOP_PAD, _PAD))
-    return all([bool(mallopt(name, value)) for name, value in asked])
+    done = [bool(mallopt(name, value)) for name, value in asked]
+    return all(done)

@@ -10,15 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from limner.core.errors import CheckpointError
+from limner.core.files import flush, flush_folder
 
 
 @contextmanager
 def written_whole(directory: str | Path) -> Iterator[Path]:
     """Yield an empty temporary directory that takes the place of `directory` at the end.
 
-    If the block raises, the temporary directory is removed and `directory` is as it was. A
-    directory that exists is replaced only where everything in it is written anew, so that no file
-    of the user's is ever lost.
+    It is on the disk by then. If the block raises, the temporary directory is removed and
+    `directory` is as it was. A directory that exists is replaced only where everything in it is
+    written anew, so that no file of the user's is ever lost.
 
     Raises:
         CheckpointError: the directory holds other files, or cannot be written.
@@ -34,11 +35,15 @@ def written_whole(directory: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         _check_replaceable(target, temporary)
+        for path in temporary.rglob("*"):
+            flush_folder(path) if path.is_dir() else flush(path)
+        flush_folder(temporary)
         _exchange(target, temporary)
     except OSError as error:
         raise CheckpointError(f"{directory} cannot be written: {error.strerror or error}") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    flush_folder(target.parent)
 
 
 def _check_replaceable(target: Path, new: Path) -> None:

@@ -43,9 +43,10 @@ def resize(pictures: Tensor, size: tuple[int, int], kind: Resize = "tf1") -> Ten
 
 def _along(pixels: Tensor, size: int, dim: int) -> Tensor:
     length = pixels.shape[dim]
-    places = torch.arange(size, device=pixels.device, dtype=torch.float64) * (length / size)
+    places = torch.arange(size, dtype=torch.float64) * (length / size)  # not every device has it
     before = places.long().clamp(max=length - 1)  # rounding may reach the end
+    share = (places - before).to(pixels.dtype).to(pixels.device)
+    before = before.to(pixels.device)
     after = (before + 1).clamp(max=length - 1)
-    share = (places - before).to(pixels.dtype)
     share = share.unsqueeze(1) if dim == 2 else share
     return torch.lerp(pixels.index_select(dim, before), pixels.index_select(dim, after), share)
