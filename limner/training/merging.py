@@ -7,6 +7,8 @@ from typing import Any
 
 # Fields of which one replaces the other, so that giving one never asks for the other's removal.
 ALTERNATIVES = ({"steps", "seconds"}, {"family", "variant"})
+# Weights say what a part is, unless that is said beside them.
+SETTLED = {"family", "variant", "config"}
 # Fields that say what the others beside them mean.
 NAMING = ("kind", "family")
 
@@ -15,12 +17,14 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
     """Return `base` with `changes` laid over it; mappings are merged, all else is replaced.
 
     A mapping of another kind or family replaces the one that is there: its fields mean something
-    else.
+    else. So do weights that are named alone: they bring their own.
     """
     merged = dict(base)
     for names in ALTERNATIVES:
         if any(changes.get(name) is not None for name in names):
             merged = {name: value for name, value in merged.items() if name not in names}
+    if changes.get("weights") is not None and not SETTLED.intersection(changes) - {"config"}:
+        merged = {name: value for name, value in merged.items() if name not in SETTLED}
     for name, value in changes.items():
         inner = merged.get(name)
         if isinstance(inner, Mapping) and isinstance(value, Mapping) and _same_kind(inner, value):
