@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from limner.core.head import Drawn, LossBreakdown, Turn
 from limner.heads.cross_entropy import projected_cross_entropy
+from limner.heads.mixtures import mixtures
 from limner.heads.stages import DEFAULT_STAGES, Stage
 
 Sampler = Callable[[Tensor, Turn], Tensor]
@@ -102,11 +103,12 @@ class CategoricalHead:
         return logits
 
     def draw(self, turn: Turn) -> Drawn:
-        """Draw one code a token."""
-        logprob = self.filtered(turn).log_softmax(-1)
+        """Draw one code a token; beside it a mixture of codes, where rows ask for mixtures."""
+        logits = self.filtered(turn)
+        logprob = logits.log_softmax(-1)
         ids = self.sampler(logprob, turn)
         chosen = logprob.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
-        return Drawn(ids=ids.unsqueeze(-1), logprob=chosen)
+        return Drawn(ids.unsqueeze(-1), mixtures(logits, turn), chosen)
 
 
 def _weighted(each: Tensor, weight: Tensor) -> Tensor:

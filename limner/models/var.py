@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -21,30 +20,35 @@ from limner.conditions import ClassCondition
 from limner.core.errors import check
 from limner.core.generator import Generator, Packed
 from limner.core.head import LossBreakdown
-from limner.core.layout import Layout
 from limner.core.memory import Memory, NoMemory
 from limner.core.noise import Noise
 from limner.core.order import Order, Step
 from limner.core.registry import MODELS
 from limner.core.row import Condition, Options, Row
-from limner.core.slots import Slots, batch, concatenate, up_to
+from limner.core.slots import Slots, batch, up_to
 from limner.core.tokens import Tokens
 from limner.heads.categorical import CategoricalHead
 from limner.heads.stages import min_p, processors, temperature, top_k, top_p_ascending
-from limner.layers.adaln import AdaLNBlock, AdaLNOutput, Modulation, SharedModulation
+from limner.layers.adaln import (
+    AdaLNBlock,
+    AdaLNOutput,
+    Modulation,
+    SharedModulation,
+    initialise,
+)
 from limner.layers.codes import projected_codes
 from limner.layers.cosine_attention import BiasedAttention, CosineAttention
 from limner.layers.key_value_memory import KeyValueMemory
 from limner.layers.mlp import MLP
-from limner.orders import scales
+from limner.orders import scale_slots, scales, teacher_slots
 
 SCALES_256 = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
 SCALES_512 = (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)
 
 
 @dataclass(frozen=True)
-class VARConfig:
-    """Configuration of VAR.
+class NextScaleConfig:
+    """What VAR and its descendants have in common, whatever their scales are.
 
     Args:
         width: of the sequence.
@@ -53,7 +57,6 @@ class VARConfig:
         codebook_size: V, number of codes.
         latent: D, width of the tokenizer's latents.
         classes: number of classes.
-        scales: sides of the maps, coarse to fine: one number for squares, or (rows, columns).
         mlp_ratio: hidden width of the MLP by the width.
         shared_adaln: blocks share the modulation of the class, each with an offset of its own.
         cosine: attention compares directions; otherwise plain products.
@@ -70,7 +73,6 @@ class VARConfig:
     codebook_size: int = 4096
     latent: int = 32
     classes: int = 1000
-    scales: tuple[int | tuple[int, int], ...] = SCALES_256
     mlp_ratio: float = 4.0
     shared_adaln: bool = False
     cosine: bool = True
@@ -84,11 +86,25 @@ class VARConfig:
             check(getattr(self, name) > 0, name, getattr(self, name), "above 0")
         fits = self.width % self.heads == 0
         check(fits, "width", self.width, f"a multiple of heads ({self.heads})")
-        fits = len(self.scales) > 0 and all(min(size) > 0 for size in self.sizes)
-        check(fits, "scales", self.scales, "one or more positive sizes")
         for name in ("condition_dropout", "drop_path"):
             fits = 0 <= getattr(self, name) < 1
             check(fits, name, getattr(self, name), "at least 0 and below 1")
+
+
+@dataclass(frozen=True)
+class VARConfig(NextScaleConfig):
+    """Configuration of VAR.
+
+    Args:
+        scales: sides of the maps, coarse to fine: one number for squares, or (rows, columns).
+    """
+
+    scales: tuple[int | tuple[int, int], ...] = SCALES_256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fits = len(self.scales) > 0 and all(min(size) > 0 for size in self.sizes)
+        check(fits, "scales", self.scales, "one or more positive sizes")
 
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
@@ -113,16 +129,16 @@ class VAR(Generator):
     condition: ClassCondition
     head: CategoricalHead
     guidance = "ramp"
+    grows = True
+    visible = staticmethod(up_to)  # whom attention sees
 
     def __init__(self, config: VARConfig) -> None:
         super().__init__()
         self.config = config
         width = config.width
         self.condition = ClassCondition(config.classes, width)
-        self.start = nn.Parameter(torch.empty(config.sizes[0][0] * config.sizes[0][1], width))
         self.words = nn.Linear(config.latent, width)
-        self.scales = nn.Embedding(len(config.scales), width)
-        self.places = nn.Embedding(config.length, width)
+        self._add_places()
         self.shared = Modulation(width) if config.shared_adaln else None
         blocks = [self._block(layer) for layer in range(config.depth)]
         self.blocks = nn.ModuleList(blocks)
@@ -130,6 +146,13 @@ class VAR(Generator):
         self.output = nn.Linear(width, config.codebook_size)
         self.head = CategoricalHead((processors, temperature, top_k, top_p_ascending, min_p))
         self._initialise(blocks)
+
+    def _add_places(self) -> None:
+        """Make `start`, what the first scale reads beside the class, and what `positions` reads."""
+        sizes, width = self.config.sizes, self.config.width
+        self.start = nn.Parameter(torch.empty(sizes[0][0] * sizes[0][1], width))
+        self.scales = nn.Embedding(len(sizes), width)
+        self.places = nn.Embedding(self.config.length, width)
 
     def _block(self, layer: int) -> AdaLNBlock:
         config, width = self.config, self.config.width
@@ -145,21 +168,8 @@ class VAR(Generator):
 
     @torch.no_grad()
     def _initialise(self, blocks: Sequence[AdaLNBlock]) -> None:
-        std = (3 * self.config.width) ** -0.5
-        for module in self.modules():
-            if isinstance(module, (nn.Linear, nn.Embedding)):
-                nn.init.trunc_normal_(module.weight, std=std)
-            if isinstance(module, nn.Linear) and module.bias is not None:
-                nn.init.zeros_(module.bias)
-        nn.init.trunc_normal_(self.start, std=std)
-        self.output.weight *= 0.02
-        self.norm.modulation.linear.weight *= 0.5
-        for block in blocks:
-            for last in (block.attention.out, block.mlp.out):
-                last.weight /= (2 * self.config.depth) ** 0.5
-            gates, scales_and_shifts = block.modulation.chunk_weights().split([2, 4])
-            gates *= self.config.gate_gain
-            scales_and_shifts *= 0.5
+        initialise(self, blocks, self.norm, self.output, self.config.gate_gain)
+        nn.init.trunc_normal_(self.start, std=(3 * self.config.width) ** -0.5)
 
     @torch.no_grad()
     def start_from_codes(self, vectors: Tensor, rng: torch.Generator) -> None:
@@ -178,24 +188,28 @@ class VAR(Generator):
 
     def slots(self, row: Row, step: Step) -> Slots:
         """The places of the scale that is drawn, each of which speaks for itself."""
-        return _scale_slots(row.tokens.layout, step.index)
+        return scale_slots(row.tokens.layout, step.index)
 
     def inputs(self, packed: Packed) -> Tensor:
         """The class on the first scale, the canvas elsewhere; plus scale and place."""
         assert packed.fed is not None, "VAR reads a canvas: set `canvas` to the tokenizer's"
-        scale, place = packed.coordinates()[..., 0], packed.place
         start = self.condition.prefix(packed.condition)
-        start = start + self.start[place.clamp(max=len(self.start) - 1)]
+        start = start + self.start[packed.place.clamp(max=len(self.start) - 1)]
         words = self.words(packed.fed.to(self.words.weight.dtype))
-        content = torch.where((scale == 0).unsqueeze(-1), start, words)
-        return content + self.scales(scale) + self.places(place)
+        first = (packed.coordinates()[..., 0] == 0).unsqueeze(-1)
+        return torch.where(first, start, words) + self.positions(packed)
+
+    def positions(self, packed: Packed) -> Tensor:
+        """What is added to the content of every slot, by its scale and place: [R, L, width]."""
+        embedded: Tensor = self.scales(packed.coordinates()[..., 0]) + self.places(packed.place)
+        return embedded
 
     def forward(self, packed: Packed, memory: Memory) -> Tensor:
         """Return logits, float [R, M, V]."""
         x = self.inputs(packed)
         vector = self.condition.prefix(packed.condition)
         modulating = vector if self.shared is None else self.shared(vector)
-        reading = memory.read(packed.rows, packed.slots, up_to)
+        reading = memory.read(packed.rows, packed.slots, self.visible)
         for block in self.blocks:
             x = block(x, reading, modulating)
         reading.close()
@@ -203,37 +217,40 @@ class VAR(Generator):
         return logits
 
     def loss(
-        self, tokens: Tokens, condition: Condition, rng: torch.Generator | None = None
+        self,
+        tokens: Tokens,
+        condition: Condition,
+        rng: torch.Generator | None = None,
+        weight: Tensor | None = None,
     ) -> LossBreakdown:
-        """Return the mean cross-entropy of every token given all coarser scales."""
+        """Return the mean cross-entropy of every token given all coarser scales.
+
+        Args:
+            weight: float [N], how much each token counts; scales after the last that counts are
+                left out of the pass. None: all alike.
+        """
         if rng is not None:
             condition = self.condition.drop(condition, self.config.condition_dropout, rng)
         fed, targets = self.canvas.teach(tokens, rng)
-        slots = batch([teacher_slots(tokens.layout)] * len(tokens))
-        packed = Packed(tokens, slots, [condition], fed=fed)
-        assert targets.ids is not None
-        return self.head.loss(self(packed, NoMemory()), targets.ids, rng, None)
+        assert fed is not None and targets.ids is not None
+        count, end = len(tokens.layout.segments), len(tokens.layout)
+        if weight is not None:
+            count = tokens.layout.segment_at(int(weight.nonzero().max())) + 1
+            end = tokens.layout.span(count - 1).stop
+            weight = weight[:end].expand(len(tokens), end)
+        slots = batch([teacher_slots(tokens.layout, count)] * len(tokens))
+        packed = Packed(tokens, slots, [condition], fed=fed[:, :end])
+        return self.head.loss(self(packed, NoMemory()), targets.ids[:, :end], rng, weight)
 
     def memory(self, rows: Sequence[Row]) -> Memory:
-        """Return key/value buffers for all scales; the last one only passes through."""
+        """Return key/value buffers for all scales but the last, which nothing reads later."""
         config, weight = self.config, self.output.weight
-        size = (config.depth, config.heads, config.width // config.heads, config.length)
+        size = (config.depth, config.heads, config.width // config.heads, self._kept(rows))
         return KeyValueMemory(*size, weight.device, weight.dtype)
 
-
-@lru_cache(maxsize=256)
-def _scale_slots(layout: Layout, index: int) -> Slots:
-    """The slots of one scale; nothing reads the last one after it is drawn."""
-    place = scales(layout).steps[index].draw
-    speaks = torch.stack([torch.arange(len(place)), torch.zeros_like(place), place], dim=1)
-    since = torch.full_like(place, index)
-    return Slots.of(place, since, speaks, commit=index < len(scales(layout)) - 1)
-
-
-@lru_cache(maxsize=16)
-def teacher_slots(layout: Layout) -> Slots:
-    """Return the slots of all scales in one pass, as training reads them."""
-    return concatenate([_scale_slots(layout, index) for index in range(len(scales(layout)))])
+    def _kept(self, rows: Sequence[Row]) -> int:
+        """Return how many tokens of these rows later ones read."""
+        return self.config.length - self.config.sizes[-1][0] * self.config.sizes[-1][1]
 
 
 def _register_variants() -> None:

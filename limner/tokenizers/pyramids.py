@@ -5,20 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from torch import Tensor
+
 from limner.core.canvas import Canvas
 from limner.core.layout import Layout
 from limner.core.tokenizer import Tokenizer
+from limner.core.tokens import Tokens
 from limner.tokenizers.quantizers.multiscale import MultiScaleQuantizer, picture_pyramid
+from limner.tokenizers.quantizers.multiscale_bits import MultiScaleBits
 
 
-class PyramidTokenizer(Tokenizer):
-    """Base: the multi-scale quantiser is the canvas; `config.scales` are the usual scales.
+class ScalesTokenizer(Tokenizer):
+    """Base: the quantiser is the canvas; `config.scales` are the usual scales.
 
     Attributes:
-        quantizer: latents to codes of all scales and back.
+        quantizer: latents to tokens of all scales and back.
     """
 
-    quantizer: MultiScaleQuantizer
+    quantizer: MultiScaleQuantizer | MultiScaleBits
+
+    def preview(self, tokens: Tokens) -> Tensor:
+        """Return the picture that the known scales add up to."""
+        return self.decode(tokens)
 
     @property
     def canvas(self) -> Canvas:  # type: ignore[override]
@@ -37,3 +45,14 @@ class PyramidTokenizer(Tokenizer):
         self.check_size(height, width)
         rows, columns = height // self.factor, width // self.factor
         return picture_pyramid(self.config.scales, rows, columns, scales)
+
+
+class PyramidTokenizer(ScalesTokenizer):
+    """Base: tokens are codes of one codebook that all scales share."""
+
+    quantizer: MultiScaleQuantizer
+    mixes = True
+
+    def code_vectors(self) -> Tensor:
+        """Return the codes, float [V, D]."""
+        return self.quantizer.codebook.weight

@@ -25,6 +25,7 @@ from limner.tokenizers.quantizers.multiscale import (
     check_scales,
 )
 from limner.tokenizers.quantizers.quantizer import Quantized
+from limner.tokenizers.reconstruction import Reconstruction
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class VARVQVAE(PyramidTokenizer):
         self.factor = config.convolution.factor
         self.encoder = ConvEncoder(config.convolution, width)
         self.quant_conv = nn.Conv2d(width, width, 3, padding=1)
-        self.quantizer = MultiScaleQuantizer(config.quantizer)
+        self.quantizer = MultiScaleQuantizer(config.quantizer, len(config.scales))
         self.post_quant_conv = nn.Conv2d(width, width, 3, padding=1)
         self.decoder = ConvDecoder(config.convolution, width)
 
@@ -89,10 +90,6 @@ class VARVQVAE(PyramidTokenizer):
         """Return pictures [B, channels, H, W], clamped to [-1, 1], of all that is known."""
         return self.decode_latents(self.quantizer.decode(tokens)).clamp(-1, 1)
 
-    def preview(self, tokens: Tokens) -> Tensor:
-        """Return the picture that the known scales add up to."""
-        return self.decode(tokens)
-
     def encode_latents(self, pictures: Tensor) -> Tensor:
         """Return latents before quantisation, float [B, D, h, w]."""
         latents: Tensor = self.quant_conv(self.encoder(pictures))
@@ -108,6 +105,16 @@ class VARVQVAE(PyramidTokenizer):
         layout = self.layout(*pictures.shape[-2:])
         quantized = self.quantizer(self.encode_latents(pictures), layout)
         return self.decode_latents(quantized.values), quantized
+
+    def reconstruct(self, pictures: Tensor, rng: torch.Generator | None = None) -> Reconstruction:
+        """Send pictures [B, channels, H, W] through all scales and back, as training needs it."""
+        shown, quantized = self(pictures)
+        return Reconstruction(shown, quantized.losses, quantized.vectors, quantized.ids)
+
+    @property
+    def last_layer(self) -> Tensor:
+        """Weights of the layer that makes the pixels."""
+        return self.decoder.conv_out.weight
 
 
 TOKENIZERS.variant("var-vqvae", "var-vqvae", VARVQVAEConfig(), published=108_948_355)

@@ -79,12 +79,17 @@ class AutoencoderLoss(nn.Module):
         tokenizer = cast(Trainable, self.tokenizer)
         made = tokenizer.reconstruct(seen.pictures, piece.rng)
         seen.shown, seen.vectors, seen.ids = made.pictures.detach(), made.vectors, made.ids
-        if not objective.plays(piece.step):
-            return objective.plain_loss(seen.pictures, made.pictures, made.loss)
-        with _frozen(objective.discriminator):
-            return objective.autoencoder_loss(
-                seen.pictures, made.pictures, made.loss, tokenizer.last_layer, piece.step
-            )
+        # smaller pictures count like the whole, but for the discriminator: it needs some size
+        codes = made.loss.new_zeros(())
+        smaller = [objective.plain_loss(like, shown, codes).total for shown, like in made.smaller]
+        if objective.plays(piece.step):
+            with _frozen(objective.discriminator):
+                whole = objective.autoencoder_loss(
+                    seen.pictures, made.pictures, made.loss, tokenizer.last_layer, piece.step
+                )
+        else:
+            whole = objective.plain_loss(seen.pictures, made.pictures, made.loss)
+        return LossBreakdown(sum(smaller, start=whole.total), whole.parts)
 
 
 class DiscriminatorLoss(nn.Module):
@@ -209,16 +214,17 @@ class TokenizerTask:
     def _measured(self, chosen: Tensor) -> Measured:
         """Measure the held-out pictures at int64 [n]."""
         weight = self.recipe.objective.perceptual
-        counts = None
-        if self.network.codebook_size:
-            counts = CodeCounts(self.network.codebook_size)
+        layout = self.network.layout(self.recipe.data.size, self.recipe.data.size)
+        codes = self.network.codebook_size
+        counts = [CodeCounts(codes) for _ in layout.segments] if codes else []
 
         def measure(index: Tensor) -> dict[str, float]:
             pictures = self.held_out.to_float(chosen[index]).to(self.engine.device)
             tokens = self.network.encode(pictures)
             shown = self.network.decode(tokens)
-            if counts is not None and tokens.ids is not None:
-                counts.update(tokens.ids.cpu())
+            for segment, each in enumerate(counts):
+                assert tokens.ids is not None
+                each.update(tokens.ids[:, layout.span(segment)].cpu())
             looks = self.objective.distances(pictures, shown).mean()
             error = (pictures - shown).abs().mean()
             pictures, shown = pictures.float().cpu(), shown.float().cpu()
@@ -233,11 +239,21 @@ class TokenizerTask:
         self.network.eval()
         batch = self.share.piece_size
         means = shared_means(measure, len(chosen), batch, self.engine)
-        if counts is not None:
-            counts.counts = self.engine.total(counts.counts).cpu()
-            used = counts.compute()
-            means |= {"usage": used.share, "perplexity": used.perplexity}
-        return Measured(means.pop("loss"), means)
+        return Measured(means.pop("loss"), means | self._usage(counts))
+
+    def _usage(self, counts: Sequence[CodeCounts]) -> dict[str, float]:
+        """Return the use of the codes counted by scale: by all scales, and by each of several."""
+        if not counts:
+            return {}
+        for each in counts:
+            each.counts = self.engine.total(each.counts).cpu()
+        whole = CodeCounts(self.network.codebook_size)
+        whole.counts = torch.stack([each.counts for each in counts]).sum(0)
+        used = whole.compute()
+        parts = {"usage": used.share, "perplexity": used.perplexity}
+        if len(counts) > 1:
+            parts |= {f"usage_scale_{k}": each.compute().share for k, each in enumerate(counts, 1)}
+        return parts
 
     def keep(self, weights: Mapping[str, Tensor]) -> None:
         """Write the tokenizer with these weights."""

@@ -15,7 +15,7 @@ from limner.core.noise import Noise, SeededNoise
 from limner.core.order import Partition, Step
 from limner.core.row import Condition, Options, Row
 from limner.core.slots import Slots
-from limner.core.tokens import empty
+from limner.core.tokens import Tokens, empty, stack
 from limner.decoding import generate
 from limner.heads.categorical import CategoricalHead
 
@@ -27,10 +27,12 @@ class Drawing:
     Args:
         ids: int64 [B, N, C].
         logits: float [B, N, V], guided, before temperature, at the step that drew each token.
+        tokens: with the values that were drawn, where there are any.
     """
 
     ids: Tensor
     logits: Tensor
+    tokens: Tokens
 
 
 class Recorder:
@@ -55,6 +57,7 @@ def draw(
     condition: Condition,
     options: Options,
     noises: Sequence[Noise] | None = None,
+    given: Tokens | None = None,
 ) -> Drawing:
     """Draw one sequence for every entry of a condition, all rows together, by the usual loop.
 
@@ -62,18 +65,20 @@ def draw(
         condition: a batch of B.
         options: of every row.
         noises: of each row; None: any, for runs that take the most likely token.
+        given: tokens [B, N] of which those that are known are held; None: ids, none known.
     """
     count = len(next(iter(condition.values())))
     noises = noises or [SeededNoise(index) for index in range(count)]
     recorders = [Recorder() for _ in range(count)]
+    given = given or empty(layout, count, codes=1)
     rows: list[Row] = []
     for index, (noise, recorder) in enumerate(zip(noises, recorders, strict=True)):
         own = {name: tensor[index : index + 1] for name, tensor in condition.items()}
         recorded = replace(options, processors=(*options.processors, recorder))
-        rows += generator.begin(empty(layout, codes=1), own, recorded, noise)
-    leads = generate(generator, rows)
-    ids = [row.tokens.ids for row in leads if row.tokens.ids is not None]
-    return Drawing(torch.cat(ids), torch.stack([recorder.logits() for recorder in recorders]))
+        rows += generator.begin(given.row(index).clone(), own, recorded, noise)
+    drawn = stack([row.tokens for row in generate(generator, rows)])
+    assert drawn.ids is not None
+    return Drawing(drawn.ids, torch.stack([recorder.logits() for recorder in recorders]), drawn)
 
 
 def filtered(logits: Tensor, options: Options, head: CategoricalHead | None = None) -> Tensor:
@@ -81,11 +86,16 @@ def filtered(logits: Tensor, options: Options, head: CategoricalHead | None = No
     return (head or CategoricalHead()).filtered(_GivenTurn(logits, options))[0]
 
 
-def all_speaking(slots: Slots) -> Slots:
-    """Return the slots [B, L] with every one of them speaking, so a pass gives all L outputs."""
+def all_speaking(slots: Slots, head: int = 0) -> Slots:
+    """Return the slots [B, L] with every one of them speaking, so a pass gives all L outputs.
+
+    Args:
+        head: with which they speak.
+    """
     batch, length = slots.place.shape
     index = torch.arange(length)
-    speaks = torch.stack([index, torch.zeros_like(index), torch.full_like(index, -1)], dim=-1)
+    heads, nothing = torch.full_like(index, head), torch.full_like(index, -1)
+    speaks = torch.stack([index, heads, nothing], dim=-1)
     return replace(slots, speaks=speaks.expand(batch, length, 3))
 
 

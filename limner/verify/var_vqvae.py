@@ -30,7 +30,7 @@ def tokenizer(case: Case) -> None:
     _check_pictures(case, tokenizer, "image", "ids_sub", "pictures_sub")
     layout = tokenizer.layout(pictures.shape[-2], pictures.shape[-1], scales=config.scales)
     case.check("vq_loss", tokenizer.quantizer(latents, layout).loss)
-    count, shared = len(config.scales), config.quantizer.phi_count
+    count, shared = len(config.scales), len(tokenizer.quantizer.phi)
     used = [phi_index(scale, count, shared) for scale in range(count)]
     case.check("phi_index", torch.tensor(used))
     _check_canvas(case, tokenizer, from_ids(layout, case.input("ids")))

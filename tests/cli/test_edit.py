@@ -1,4 +1,4 @@
-"""In-painting from the command line."""
+"""Edits from the command line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from limner.data import load_packaged
+from limner.pipeline import Pipeline
 from limner.show import read_settings, to_images
 
 SIZE = 16
@@ -50,6 +51,71 @@ def test_only_what_the_mask_marks_is_drawn_anew(
     assert edited["mask"] == str(Path("mask.png").resolve())
     expected = tiny_pipeline.edit(picture, Image.open("mask.png"), classes=[0, 1], seed=[3, 4])
     assert (np.asarray(expected.images[1]) == drawn[1]).all()
+
+
+def test_an_edit_is_done_again_from_its_file(
+    limner, tiny_pipeline_folder: Path, picture: Image.Image
+) -> None:
+    half = ("--box", "0,0.5,1,1", "--class", 1)
+    limner("edit", "replace-class", tiny_pipeline_folder, "picture.png", *half, "--output", ".")
+    file = Path("picture-animals-nature-0.png")
+    edited = read_settings(file)["edited"]
+    assert (edited["verb"], edited["box"]) == ("replace-class", [0.0, 0.5, 1.0, 1.0])
+    again = limner("sample", "--from", file, "--output", ".")
+    assert (again.code, again.err) == (0, "")
+    told = read_settings("picture-animals-nature-0-again.png")
+    assert told["edited"] == edited
+    Image.new("RGB", (SIZE, SIZE)).save("picture.png")
+    again = limner("sample", "--from", file)
+    assert again.code == 2
+    assert "picture.png has changed" in again.err
+
+
+def test_a_picture_is_placed_on_a_larger_canvas(
+    limner, tiny_pipeline: Pipeline, tiny_pipeline_folder: Path, picture: Image.Image
+) -> None:
+    where = ("--size", "24x16", "--place=-8,0", "--class", 0)
+    words = ("out-paint", tiny_pipeline_folder, "picture.png", *where, "--output", "out")
+    ran = limner("edit", *words)
+    assert ran.code == 0
+    (file,) = (Path(line) for line in ran.out.splitlines())
+    drawn = Image.open(file)
+    assert drawn.size == (16, 24)
+    expected = tiny_pipeline.out_paint(picture, (-8, 0), classes=[0], size=(24, 16)).images[0]
+    assert (np.asarray(expected) == np.asarray(drawn)).all()
+    assert limner("sample", "--from", file, "--output", "out").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("in-paint",), "in-paint needs a mask or a box"),
+        (("in-paint", "--box", "0,0,1"), "write 4 numbers between commas"),
+        (("in-paint", "--box", "0,0,0,1"), "box=(0.0, 0.0, 0.0, 1.0) is not accepted"),
+        (("in-paint", "--box", "0,0,1,1"), "mask is full"),
+        (("replace-class", "--box", "0,0,1,0.5"), "give it by --class"),
+        (("refine",), "required: --keep"),
+        (("refine", "--keep", "2"), "neither a directory"),
+        (("out-paint", "--place", "8"), "write 2 numbers"),
+    ],
+)
+def test_edits_that_are_not_asked_for_in_full(
+    limner, picture: Image.Image, words: tuple[str, ...], expected: str
+) -> None:
+    verb, *options = words
+    ran = limner("edit", verb, "no-such-pipeline", "picture.png", *options)
+    assert ran.code == 2
+    assert expected in ran.err
+
+
+def test_generators_without_scales_refine_nothing(
+    limner, tiny_pipeline_folder: Path, picture: Image.Image
+) -> None:
+    for words in (("refine", "--keep", 1), ("upscale", "--size", "32")):
+        verb, *options = words
+        ran = limner("edit", verb, tiny_pipeline_folder, "picture.png", *options, "--class", 0)
+        assert ran.code == 2
+        assert "PatchKMeans has no scales" in ran.err
 
 
 @pytest.mark.parametrize(

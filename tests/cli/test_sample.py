@@ -145,7 +145,12 @@ def test_other_weights_are_noticed(limner, tiny_pipeline_folder: Path, tmp_path:
         ({"settings": {"temperature": "hot"}}, "temperature='hot'"),
         ({"settings": {"colour": 1}}, "unknown field"),
         ({"settings": {"guidance": "Ramp()"}}, "cannot be read back"),
-        ({"edited": {"picture": "a.png"}}, "made by `limner edit`"),
+        ({"edited": {"picture": "a.png"}}, "edited.verb is missing"),
+        ({"edited": {"verb": "refine", "picture": "a.png"}}, "refine needs keep"),
+        (
+            {"edited": {"verb": "refine", "picture": "a.png", "keep": 1}},
+            "a.png is missing: it is the picture of this edit",
+        ),
     ],
 )
 def test_broken_settings_in_a_picture(

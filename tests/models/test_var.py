@@ -34,7 +34,8 @@ from limner.hub.official.var import (
     quantizer_config,
     transformer_config,
 )
-from limner.models.var import VAR, VARConfig, teacher_slots
+from limner.models.var import VAR, VARConfig
+from limner.orders import teacher_slots
 from limner.tokenizers.quantizers.multiscale import MultiScaleQuantizer
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "parity" / "var"
@@ -274,6 +275,34 @@ def test_keys_keep_only_what_later_scales_read() -> None:
     while advance(model, rows, memory):
         held.append(memory.mark(rows[0])[0])
     assert held == [1, 5, 5]
+    entry = 2 * model.config.depth * model.config.width * torch.float64.itemsize
+    assert memory.bytes() == 5 * entry
+    # nor is there room for the last scale
+    assert sum(buffer.nbytes for buffer in (*memory.keys, *memory.values)) == 5 * entry
+
+
+def test_rows_at_their_last_scale_are_drawn_beside_others() -> None:
+    model = small()
+    layout = pyramid(model.config.sizes)
+    rows = [
+        model.begin(
+            empty(layout, codes=1), {"label": torch.tensor([k])}, Options(), SeededNoise(k)
+        )[0]
+        for k in range(3)
+    ]
+    alone = [
+        generate(model, model.begin(empty(layout, codes=1), row.condition, Options(), row.noise))[0]
+        for row in rows
+    ]
+    memory = model.memory(rows)
+    memory.admit(rows[:2])
+    advance(model, rows[:2], memory)
+    advance(model, rows[:2], memory)
+    memory.admit(rows[2:])
+    while advance(model, rows, memory):  # the last scale of two, the first of the third
+        pass
+    for row, other in zip(rows, alone, strict=True):
+        assert torch.equal(row.tokens.ids, other.tokens.ids)  # type: ignore[arg-type]
 
 
 def test_initial_weights() -> None:

@@ -6,6 +6,7 @@ Facts from models/{var,basic_var,vqvae,basic_vae,quant}.py of FoundationVision/V
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,6 +45,9 @@ _BLOCK = [
     rename("ada_gss", "modulation.offset", Squeeze((0, 1))),
 ]
 
+IGNORED = ("lvl_1L", "attn_bias_for_masking", "blocks.{i}.attn.zero_k_bias")
+"""Buffers that are computed anew."""
+
 TRANSFORMER_TABLE = KeyTable(
     [
         rename("pos_start", "start", Squeeze((0,))),
@@ -56,17 +60,22 @@ TRANSFORMER_TABLE = KeyTable(
         rename("head_nm.ada_lin.1.{parameter}", "norm.modulation.linear.{parameter}"),
         rename("head.{parameter}", "output.{parameter}"),
     ],
-    ignored=["lvl_1L", "attn_bias_for_masking", "blocks.{i}.attn.zero_k_bias"],
+    IGNORED,
 )
 
 
 def _quantizer_rules(shared: int) -> list[Rule]:
-    """Return the rules of the quantiser; the scales share so many convolutions (published: 4)."""
-    one, several = "quant_resi.qresi.{parameter}", "quant_resi.qresi_ls.{i}.{parameter}"
-    return [
-        rename("embedding.weight", "codebook.weight"),
-        rename(one, "phi.0.{parameter}") if shared == 1 else rename(several, "phi.{i}.{parameter}"),
-    ]
+    """Return the rules of the quantiser.
+
+    Args:
+        shared: convolutions that the scales share (published: 4); 0: each has its own.
+    """
+    phi = {
+        0: rename("quant_resi.{i}.{parameter}", "phi.{i}.{parameter}"),
+        1: rename("quant_resi.qresi.{parameter}", "phi.0.{parameter}"),
+    }
+    several = rename("quant_resi.qresi_ls.{i}.{parameter}", "phi.{i}.{parameter}")
+    return [rename("embedding.weight", "codebook.weight"), phi.get(shared, several)]
 
 
 def tokenizer_table(config: VARVQVAEConfig) -> KeyTable:
@@ -84,19 +93,26 @@ def tokenizer_table(config: VARVQVAEConfig) -> KeyTable:
 def transformer_config(arguments: Mapping[str, Any]) -> VARConfig:
     """Return our configuration of the arguments of the official `VAR`."""
     return VARConfig(
-        width=arguments["embed_dim"],
-        depth=arguments["depth"],
-        heads=arguments["num_heads"],
-        codebook_size=arguments["vocab_size"],
+        **network_arguments(arguments),
         latent=arguments["z_channels"],
-        classes=arguments["num_classes"],
         scales=tuple(arguments["patch_nums"]),
-        mlp_ratio=arguments.get("mlp_ratio", 4.0),
-        shared_adaln=arguments.get("shared_aln", False),
-        cosine=arguments.get("attn_l2_norm", True),
-        norm_eps=arguments.get("norm_eps", 1e-6),
-        condition_dropout=arguments.get("cond_drop_rate", 0.1),
     )
+
+
+def network_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of our configuration that say nothing of the tokenizer."""
+    return {
+        "width": arguments["embed_dim"],
+        "depth": arguments["depth"],
+        "heads": arguments["num_heads"],
+        "codebook_size": arguments["vocab_size"],
+        "classes": arguments["num_classes"],
+        "mlp_ratio": arguments.get("mlp_ratio", 4.0),
+        "shared_adaln": arguments.get("shared_aln", False),
+        "cosine": arguments.get("attn_l2_norm", True),
+        "norm_eps": arguments.get("norm_eps", 1e-6),
+        "condition_dropout": arguments.get("cond_drop_rate", 0.1),
+    }
 
 
 def tokenizer_config(arguments: Mapping[str, Any]) -> VARVQVAEConfig:
@@ -117,7 +133,8 @@ def quantizer_config(arguments: Mapping[str, Any]) -> MultiScaleConfig:
         codebook_size=arguments["vocab_size"],
         width=arguments["z_channels"],
         phi_count=arguments["share_quant_resi"],
-        phi_ratio=arguments["quant_resi"],
+        phi_ratio=abs(arguments["quant_resi"]),
+        normalize=arguments.get("using_znorm", False),
         commitment=arguments.get("beta", 0.25),
     )
 
@@ -125,7 +142,7 @@ def quantizer_config(arguments: Mapping[str, Any]) -> MultiScaleConfig:
 def quantizer(arguments: Mapping[str, Any], state: Mapping[str, Tensor]) -> MultiScaleQuantizer:
     """Return the quantiser of the official `VQVAE`, from its part of the state dict."""
     config = quantizer_config(arguments)
-    module = MultiScaleQuantizer(config)
+    module = MultiScaleQuantizer(config, len(arguments["patch_nums"]))
     table = KeyTable(_quantizer_rules(config.phi_count), ignored=["ema_vocab_hit_SV"])
     fill(module, table.to_ours(state), "the quantiser")
     return module.eval()
@@ -158,11 +175,17 @@ _SCALES = {
 }
 
 
-def _infer(shapes: Shapes, given: Mapping[str, Any]) -> dict[str, Any]:
-    codebook_size, width = shapes["head.weight"]
+def infer(shapes: Shapes, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of the configuration of a transformer with weights of these shapes."""
     scales = _SCALES.get((shapes["lvl_embed.weight"][0], shapes["pos_1LC"][1]))
     if scales is None and "scales" not in given:
         raise ConfigError("scales cannot be told from these weights: give scales")
+    return {**infer_network(shapes, given), "scales": scales or given["scales"]}
+
+
+def infer_network(shapes: Shapes, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that weights with or without embeddings of fixed scales tell."""
+    codebook_size, width = shapes["head.weight"]
     scale = shapes.get("blocks.0.attn.scale_mul_1H11")
     if scale is None and "heads" not in given:
         raise ConfigError("heads cannot be told from weights without cosine attention: give heads")
@@ -173,7 +196,6 @@ def _infer(shapes: Shapes, given: Mapping[str, Any]) -> dict[str, Any]:
         "codebook_size": codebook_size,
         "latent": shapes["word_embed.weight"][1],
         "classes": shapes["class_emb.weight"][0] - 1,
-        "scales": scales or given["scales"],
         "mlp_ratio": shapes["blocks.0.ffn.fc1.weight"][0] / width,
         "shared_adaln": "shared_ada_lin.1.weight" in shapes,
         "cosine": scale is not None,
@@ -182,13 +204,17 @@ def _infer(shapes: Shapes, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _infer_tokenizer(shapes: Shapes, given: Mapping[str, Any]) -> dict[str, Any]:
     codebook_size, width = shapes["quantize.embedding.weight"]
-    phi = [name for name in shapes if name.startswith("quantize.quant_resi.qresi_ls.")]
+    phi = [name for name in shapes if re.fullmatch(r"quantize\.quant_resi\..*weight", name)]
+    own = "quantize.quant_resi.0.weight" in shapes
+    if own and len(phi) != len(SCALES_256) and "scales" not in given:
+        raise ConfigError(f"the {len(phi)} scales cannot be told from these weights: give scales")
     return {
         "convolution": infer_convolution(shapes),
         "quantizer": {
             "codebook_size": codebook_size,
             "width": width,
-            "phi_count": max(1, sum(name.endswith(".weight") for name in phi)),
+            "phi_count": 0 if own else len(phi),
+            "phi_ratio": 0.5 if phi else 0.0,
         },
     }
 
@@ -199,7 +225,7 @@ CONVERTERS = (
         registry=MODELS,
         family="var",
         marks=("pos_1LC", "lvl_embed.weight", "blocks.0.attn.mat_qkv.weight"),
-        infer=_infer,
+        infer=infer,
         table=lambda config: TRANSFORMER_TABLE,
         licence=LICENCE,
     ),

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,8 +24,9 @@ from limner.core.errors import check
 from limner.core.layout import Layout, pyramid
 from limner.core.tokens import Tokens, from_ids
 from limner.layers.least_squares import fit_convolution
-from limner.tokenizers.quantizers.codebook import Codebook
-from limner.tokenizers.quantizers.quantizer import Quantized
+from limner.tokenizers.quantizers.codebook import Codebook, nearest
+from limner.tokenizers.quantizers.quantizer import Assignment, Quantized, wide
+from limner.tokenizers.quantizers.resampling import RESAMPLINGS
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,11 @@ class MultiScaleConfig:
     Args:
         codebook_size: V.
         width: D of a code.
-        phi_count: convolutions shared by the scales; as many as scales: one each.
+        phi_count: convolutions shared by the scales; 0: one for each.
         phi_ratio: share of the convolution in what a scale adds; 0: no convolutions.
-        normalize: compare directions of vectors and codes.
+        normalize: choose codes by the directions of vectors and codes alone.
         commitment: weight of the commitment loss.
+        resampling: between the scales: averages and bicubic, or bands of frequencies.
     """
 
     codebook_size: int = 4096
@@ -46,11 +49,12 @@ class MultiScaleConfig:
     phi_ratio: float = 0.5
     normalize: bool = False
     commitment: float = 0.25
+    resampling: Literal["area", "fourier"] = "area"
 
     def __post_init__(self) -> None:
         check(self.codebook_size > 0, "codebook_size", self.codebook_size, "at least 1")
         check(self.width > 0, "width", self.width, "at least 1")
-        check(self.phi_count > 0, "phi_count", self.phi_count, "at least 1")
+        check(self.phi_count >= 0, "phi_count", self.phi_count, "0 or more")
         check(0 <= self.phi_ratio <= 1, "phi_ratio", self.phi_ratio, "from 0 to 1")
         check(self.commitment >= 0, "commitment", self.commitment, "0 or more")
 
@@ -71,19 +75,20 @@ class Phi(nn.Conv2d):
         fit_convolution(self, inputs, (targets - (1 - self.ratio) * inputs) / self.ratio)
 
 
-def stretched_pyramid(sizes: tuple[int, ...], rows: int, columns: int) -> Layout:
+def stretched_pyramid(sizes: tuple[int, ...], rows: int, columns: int, kind: str = "ids") -> Layout:
     """Return square scales, stretched so that the last becomes the whole grid.
 
     Args:
         sizes: of the square scales, coarse to fine.
         rows: of the finest grid.
         columns: of the finest grid.
+        kind: of the tokens, "ids" or "values".
     """
     scales = [
         (max(1, round(size * rows / sizes[-1])), max(1, round(size * columns / sizes[-1])))
         for size in sizes
     ]
-    return pyramid(tuple(dict.fromkeys(scales)))  # small grids make neighbours equal
+    return pyramid(tuple(dict.fromkeys(scales)), kind)  # small grids make neighbours equal
 
 
 def picture_pyramid(
@@ -138,15 +143,18 @@ class MultiScaleQuantizer(nn.Module):
 
     Args:
         config: its shape.
+        scales: number of scales, where each has a convolution of its own.
     """
 
-    def __init__(self, config: MultiScaleConfig) -> None:
+    def __init__(self, config: MultiScaleConfig, scales: int = 1) -> None:
         super().__init__()
         self.config = config
-        self.codebook = Codebook(config.codebook_size, config.width, config.normalize)
+        self.codebook_size = config.codebook_size
+        self.resampling = RESAMPLINGS[config.resampling]
+        self.codebook = Codebook(config.codebook_size, config.width)
         self.phi = nn.ModuleList(
             Phi(config.width, config.phi_ratio) if config.phi_ratio else nn.Identity()
-            for _ in range(config.phi_count)
+            for _ in range(config.phi_count or scales)
         )
 
     def encode(self, latents: Tensor, layout: Layout) -> Tokens:
@@ -177,19 +185,39 @@ class MultiScaleQuantizer(nn.Module):
         """Quantise latents [B, D, H, W] for training.
 
         Returns:
-            The map [B, D, H, W] with a straight-through gradient, ids [B, N], and losses averaged
-            over the scales.
+            The map [B, D, H, W] with a straight-through gradient, ids [B, N] with their vectors,
+            and losses averaged over the scales.
         """
         scales = list(self._descend(latents.detach(), layout))
         canvases = list(itertools.accumulate(scale.drawn for scale in scales))
-        vq = [functional.mse_loss(canvas, latents.detach()) for canvas in canvases]
-        pull = [functional.mse_loss(latents, canvas.detach()) for canvas in canvases]
+        wanted = [self.resampling.band(latents, size) for size in _sizes(layout)]
+        pairs = list(zip(canvases, wanted, strict=True))
+        vq = [functional.mse_loss(canvas, band.detach()) for canvas, band in pairs]
+        pull = [functional.mse_loss(band, canvas.detach()) for canvas, band in pairs]
         losses = {
             "vq": torch.stack(vq).mean(),
             "commitment": self.config.commitment * torch.stack(pull).mean(),
         }
         values = latents + (canvases[-1] - latents).detach()
-        return Quantized(values, torch.cat([scale.ids for scale in scales], dim=1), losses)
+        ids = torch.cat([scale.ids for scale in scales], dim=1)
+        return Quantized(values, ids, losses, torch.cat([scale.vectors for scale in scales], dim=1))
+
+    @torch.no_grad()
+    def nearest(self, vectors: Tensor) -> Tensor:
+        """Return the code of each vector [..., D], int64 [...]."""
+        if not self.config.normalize:
+            return self.codebook.nearest(vectors)
+        flat = functional.normalize(wide(vectors), dim=-1).flatten(0, -2)
+        directions = functional.normalize(self.codebook.weight, dim=-1).to(flat)
+        return nearest(flat, directions).reshape(vectors.shape[:-1])
+
+    def codebooks(self) -> Sequence[Codebook]:
+        """Return the one table that all scales share; see `Quantizer.codebooks`."""
+        return (self.codebook,)
+
+    def assignments(self, vectors: Tensor, ids: Tensor) -> Sequence[Assignment]:
+        """Return which vectors of all scales fell to which codes; see `Quantizer.assignments`."""
+        return self.codebook.assignments(vectors, ids)
 
     @torch.no_grad()
     def fit(self, latents: Tensor, layout: Layout, rng: torch.Generator, rounds: int = 2) -> None:
@@ -223,12 +251,12 @@ class MultiScaleQuantizer(nn.Module):
         return drawn if canvas is None else canvas + drawn
 
     def read(self, canvas: Tensor | None, tokens: Tokens, segment: int) -> Tensor:
-        """Return the canvas pooled to the size of a scale, float [R, n, D]; 0 where it is blank."""
-        size = _size(tokens.layout, segment)
+        """Return the canvas at the size of a scale, float [R, n, D]; 0 where it is blank."""
+        size = _sizes(tokens.layout)[segment]
         if canvas is None:
             shape = (len(tokens), size[0] * size[1], self.config.width)
             return self.codebook.weight.new_zeros(shape)
-        return _pooled(canvas, size)
+        return self._vectors(canvas, size)
 
     def _descend(self, latents: Tensor, layout: Layout, exact: bool = False) -> Iterator[_Scale]:
         """Yield every scale of latents [B, D, H, W], coarse to fine.
@@ -237,38 +265,50 @@ class MultiScaleQuantizer(nn.Module):
             exact: draw the vectors themselves rather than their codes, and leave phi out.
         """
         accepted = f"a pyramid that ends in the latents' {latents.shape[-2]}x{latents.shape[-1]}"
-        sizes = [_size(layout, segment) for segment in range(len(layout.segments))]
+        sizes = _sizes(layout)
         check(sizes[-1] == tuple(latents.shape[-2:]), "scales", sizes, accepted)
         rest = latents
         for segment, size in enumerate(sizes):
-            vectors = _pooled(rest, size)
-            ids = self.codebook.nearest(vectors)
+            vectors = self._vectors(rest, size)
+            ids = self.nearest(vectors)
             if exact:
-                drawn = _enlarged(vectors, layout, segment)
+                drawn = self._enlarged(vectors, layout, segment)
             else:
                 drawn = self._drawn(self.codebook.lookup(ids), layout, segment)
             rest = rest - drawn.detach()
             yield _Scale(vectors, ids, drawn)
 
     def _codes(self, tokens: Tokens, segment: int) -> Tensor:
-        """Return the codes of one scale, float [B, n, D]."""
+        """Return the codes of one scale, or the mixtures of codes it holds, float [B, n, D]."""
+        if tokens.values is not None:
+            return tokens.values[:, tokens.layout.span(segment)]
         assert tokens.ids is not None
         return self.codebook.lookup(tokens.ids[:, tokens.layout.span(segment), 0])
 
     def _drawn(self, codes: Tensor, layout: Layout, segment: int) -> Tensor:
         """Return what codes [B, n, D] of one scale add to the full map, float [B, D, H, W]."""
         index = phi_index(segment, len(layout.segments), len(self.phi))
-        return self.phi[index](_enlarged(codes, layout, segment))
+        drawn = self.phi[index](self._enlarged(codes, layout, segment))
+        return self.resampling.band(drawn, _sizes(layout)[segment])
+
+    def _vectors(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return maps [B, D, H, W] at a smaller size as vectors of its places, float [B, n, D]."""
+        return self.resampling.down(maps, size).flatten(2).transpose(1, 2)
+
+    def _enlarged(self, codes: Tensor, layout: Layout, segment: int) -> Tensor:
+        """Return the map of one scale's codes [B, n, D] at full size, float [B, D, H, W]."""
+        maps = codes.transpose(1, 2).unflatten(2, _sizes(layout)[segment])
+        return self.resampling.up(maps, layout.extent[1:])
 
     def _fit_phi(self, latents: Tensor, layout: Layout) -> None:
         """Fit each scale's convolution to what is left when its turn comes."""
         rest = latents
         for segment, phi in enumerate(self.phi):
             assert isinstance(phi, Phi)
-            ids = self.codebook.nearest(_pooled(rest, _size(layout, segment)))
-            enlarged = _enlarged(self.codebook.lookup(ids), layout, segment)
-            phi.fit(enlarged, rest)
-            rest = rest - phi(enlarged)
+            size = _sizes(layout)[segment]
+            codes = self.codebook.lookup(self.nearest(self._vectors(rest, size)))
+            phi.fit(self._enlarged(codes, layout, segment), self.resampling.band(rest, size))
+            rest = rest - self._drawn(codes, layout, segment)
 
 
 @dataclass(frozen=True)
@@ -280,18 +320,5 @@ class _Scale:
     drawn: Tensor
 
 
-def _size(layout: Layout, segment: int) -> tuple[int, int]:
-    return layout.segments[segment].size[1:]
-
-
-def _pooled(canvas: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return a map [B, D, H, W] averaged over the areas of a smaller one, float [B, n, D]."""
-    return functional.adaptive_avg_pool2d(canvas, size).flatten(2).transpose(1, 2)
-
-
-def _enlarged(codes: Tensor, layout: Layout, segment: int) -> Tensor:
-    """Return the map of one scale's codes [B, n, D] at full size, float [B, D, H, W]."""
-    drawn = codes.transpose(1, 2).unflatten(2, _size(layout, segment))
-    if segment == len(layout.segments) - 1:
-        return drawn
-    return functional.interpolate(drawn, size=layout.extent[1:], mode="bicubic")
+def _sizes(layout: Layout) -> list[tuple[int, int]]:
+    return [segment.size[1:] for segment in layout.segments]

@@ -26,11 +26,13 @@ class Quantized:
         values: float, shape of the input; the codes, with the input's gradient (straight through).
         ids: int64, one a vector, or C a vector; see `Quantizer.depth`.
         losses: name -> float [], each already weighted; to be added up.
+        vectors: what the ids stand for, float [*ids.shape, D]; None: the input itself.
     """
 
     values: Tensor
     ids: Tensor
     losses: dict[str, Tensor]
+    vectors: Tensor | None = None
 
     @property
     def loss(self) -> Tensor:

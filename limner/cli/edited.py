@@ -1,0 +1,116 @@
+"""What `limner edit` does to a picture, as the files it writes tell it: enough to do it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from limner.core.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from limner.pipeline import Result
+
+Verb = Literal["in-paint", "replace-class", "out-paint", "refine", "upscale"]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One edit.
+
+    Args:
+        verb: of `limner edit`.
+        picture: its file.
+        mask: its file: white is drawn anew.
+        box: top, left, bottom, right of what is drawn anew, as shares of the picture; in place of
+            a mask.
+        place: row and column of the picture on a larger canvas.
+        keep: number of scales that are kept.
+        checksums: SHA-256 of the files, by the fields that name them.
+
+    Raises:
+        ConfigError: what the verb needs is not there.
+    """
+
+    verb: Verb
+    picture: str
+    mask: str | None = None
+    box: tuple[float, float, float, float] | None = None
+    place: tuple[int, int] | None = None
+    keep: int | None = None
+    checksums: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        masked = self.verb in ("in-paint", "replace-class")
+        if masked and (self.mask is None) == (self.box is None):
+            raise ConfigError(f"{self.verb} needs a mask or a box, and not both")
+        if self.verb == "refine" and self.keep is None:
+            raise ConfigError("refine needs keep, the number of scales that are kept")
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The files by the fields that name them."""
+        named = {"picture": self.picture, "mask": self.mask}
+        return {name: file for name, file in named.items() if file is not None}
+
+
+def opened(edit: Edit) -> Callable[..., Result]:
+    """Read an edit's files, and return a function that does it as function(pipeline, **asked).
+
+    Raises:
+        DataError: a file is missing, or no picture.
+        ConfigError: the mask or the box cannot be used; found before anything is loaded.
+    """
+    picture = open_image(edit.picture)
+
+    from limner.data.images import to_mask
+    from limner.pipeline import box_mask, check_mask
+
+    if edit.verb in ("in-paint", "replace-class"):
+        size = (picture.height, picture.width)
+        box, file = edit.box, edit.mask or ""
+        mask = to_mask(open_image(file)) if box is None else box_mask(box, size)
+        check_mask(mask, size)
+        return lambda pipeline, **asked: pipeline.edit(picture, mask, **asked)
+    if edit.verb == "out-paint":
+        return lambda pipeline, **asked: pipeline.out_paint(picture, edit.place, **asked)
+    if edit.verb == "refine":
+        return lambda pipeline, **asked: pipeline.refine(picture, edit.keep, **asked)
+    return lambda pipeline, **asked: pipeline.upscale(picture, edit.keep, **asked)
+
+
+def checksums(edit: Edit) -> dict[str, str]:
+    """Return the SHA-256 of an edit's files, by the fields that name them."""
+    from limner.hub.convert import sha256
+
+    return {name: sha256(Path(file)) for name, file in edit.files.items()}
+
+
+def check_unchanged(edit: Edit) -> None:
+    """Raise DataError if a file of the edit is no longer what it was, or not there."""
+    for name, file in edit.files.items():
+        if not Path(file).is_file():
+            raise DataError(f"{file} is missing: it is the {name} of this edit")
+    for name, checksum in checksums(edit).items():
+        if edit.checksums.get(name) != checksum:
+            raise DataError(f"{edit.files[name]} has changed: it is not the {name} of this edit")
+
+
+def open_image(path: str) -> Any:
+    """Return a picture's file as a PIL image.
+
+    Raises:
+        DataError: it is missing or no picture.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=("PNG", "JPEG", "WEBP", "BMP", "GIF")) as image:
+            image.load()
+            return image.copy()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = (
+            error.strerror if isinstance(error, OSError) else None
+        ) or "it is no sound picture"
+        raise DataError(f"{path} cannot be read: {reason}") from None

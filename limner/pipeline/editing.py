@@ -1,0 +1,166 @@
+"""Editing: pictures of which something is given, and the rest is drawn.
+
+Every edit is tokens of which some are known. The usual loop draws the others and never overwrites
+those, so whatever a generator was trained for, what is given stays as its tokenizer has it. VAR
+shows the same zero-shot (arXiv:2404.02905, demo_zero_shot_edit.ipynb of FoundationVision/VAR).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from limner.core.errors import ConfigError, check
+from limner.core.layout import Layout
+from limner.core.tokenizer import Tokenizer
+from limner.core.tokens import Tokens
+from limner.data.images import to_mask, to_pixels
+from limner.pipeline.masks import check_mask, place_on_canvas, tokens_under
+
+if TYPE_CHECKING:
+    from limner.pipeline.pipeline import Result
+
+
+class Editing:
+    """What a pipeline can do with a picture that is given.
+
+    All take, beside their own arguments, those of a call of the pipeline: classes, prompts, count,
+    seed, guidance, ... A picture is a PIL image or float [channels, H, W] in [-1, 1].
+
+    Attributes:
+        tokenizer: pictures to tokens and back.
+        size: default height and width of pictures, in pixels.
+    """
+
+    tokenizer: Tokenizer
+    size: tuple[int, int]
+
+    def draw_from(self, given: Tokens, **asked: Any) -> Result:
+        """Draw what is not known of tokens [1, N]."""
+        raise NotImplementedError
+
+    def edit(
+        self, picture: Image.Image | Tensor, mask: Image.Image | Tensor, **asked: Any
+    ) -> Result:
+        """Draw part of a picture anew: in-painting, or another class or text there.
+
+        Args:
+            mask: white (or True) where it is drawn anew, of the picture's size.
+
+        Raises:
+            ConfigError: the mask has another size, is empty or covers everything; or tokens do not
+                stand for places of the picture.
+        """
+        pixels = _pixels(picture)
+        redraw = to_mask(mask) if isinstance(mask, Image.Image) else mask.bool()
+        size = (pixels.shape[-2], pixels.shape[-1])
+        check_mask(redraw, size)
+        given = self._encoded(pixels)
+        _check_places(given.layout, self.tokenizer)
+        return self._draw_unknown(given, ~tokens_under(redraw, given.layout), size, asked)
+
+    def out_paint(
+        self,
+        picture: Image.Image | Tensor,
+        place: tuple[int, int] | None = None,
+        **asked: Any,
+    ) -> Result:
+        """Place a picture on a larger canvas, or shift it, and draw what it does not cover.
+
+        Args:
+            place: of its top left corner on the canvas, rows and columns of pixels; what reaches
+                out is cut off. None: the middle.
+            **asked: `size` is the canvas's.
+
+        Raises:
+            ConfigError: nothing is given, or nothing is left to draw; see also `edit`.
+        """
+        size = asked.get("size") or self.size
+        canvas, inside = place_on_canvas(_pixels(picture), size, place)
+        given = self._encoded(canvas)
+        _check_places(given.layout, self.tokenizer)
+        # no scale is kept as a whole: outside of the picture it says what nobody gave
+        known = ~tokens_under(~inside, given.layout, kept=0)
+        if not bool(known.any()):
+            raise ConfigError("the picture covers no whole token of the canvas: place more of it")
+        return self._draw_unknown(given, known, size, asked)
+
+    def refine(self, picture: Image.Image | Tensor, keep: int, **asked: Any) -> Result:
+        """Keep a picture's coarse scales and draw the finer ones anew.
+
+        Args:
+            keep: number of scales that are kept.
+
+        Raises:
+            ConfigError: the tokenizer has no scales, or so many cannot be kept.
+        """
+        pixels = _pixels(picture)
+        given = self._encoded(pixels)
+        known = _coarse(given.layout, keep, self.tokenizer)
+        return self._draw_unknown(given, known, (pixels.shape[-2], pixels.shape[-1]), asked)
+
+    def upscale(
+        self, picture: Image.Image | Tensor, keep: int | None = None, **asked: Any
+    ) -> Result:
+        """Take the coarse scales from a small picture and draw the finer ones.
+
+        Args:
+            keep: number of scales that are taken from it; None: those that are no finer than what
+                the tokenizer makes of a picture of its size.
+            **asked: `size` is what it is enlarged to.
+
+        Raises:
+            ConfigError: the size is no larger, or of another shape; see also `refine`.
+        """
+        pixels = _pixels(picture)
+        height, width = pixels.shape[-2:]
+        size = asked.get("size") or self.size
+        fits = size[0] > height and size[0] * width == size[1] * height
+        accepted = f"larger than the picture's {height}x{width}, and of the same shape"
+        check(fits, "size", f"{size[0]}x{size[1]}", accepted)
+        enlarged = functional.interpolate(pixels[None], size, mode="bicubic")[0].clamp(-1, 1)
+        given = self._encoded(enlarged)
+        if keep is None:
+            keep = max(1, self._scales_within(given.layout, height, width))
+        return self._draw_unknown(given, _coarse(given.layout, keep, self.tokenizer), size, asked)
+
+    @torch.no_grad()
+    def _encoded(self, pixels: Tensor) -> Tokens:
+        return self.tokenizer.encode(pixels.unsqueeze(0).to(self.tokenizer.device))
+
+    def _draw_unknown(
+        self, given: Tokens, known: Tensor, size: tuple[int, int], asked: dict[str, Any]
+    ) -> Result:
+        given.known = known.unsqueeze(0).to(given.known.device)
+        return self.draw_from(given, **{**asked, "size": size})
+
+    def _scales_within(self, layout: Layout, height: int, width: int) -> int:
+        """Return how many scales are no finer than the grid of a picture of this size."""
+        factor = self.tokenizer.factor
+        grids = [segment.size[1:] for segment in layout.segments]
+        return sum(rows * factor <= height and columns * factor <= width for rows, columns in grids)
+
+
+def _pixels(picture: Image.Image | Tensor) -> Tensor:
+    return to_pixels(picture) if isinstance(picture, Image.Image) else picture
+
+
+def _check_places(layout: Layout, tokenizer: Tokenizer) -> None:
+    """Raise ConfigError unless every token stands for a place of the picture."""
+    if any(segment.role != "image" for segment in layout.segments):
+        name = type(tokenizer).__name__
+        raise ConfigError(f"a part cannot be drawn anew: tokens of {name} stand for no places")
+
+
+def _coarse(layout: Layout, keep: int, tokenizer: Tokenizer) -> Tensor:
+    """Return bool [N]: the tokens of the first `keep` scales."""
+    count = len(layout.segments)
+    if count < 2:
+        name = type(tokenizer).__name__
+        raise ConfigError(f"{name} has no scales: finer ones cannot be drawn anew")
+    check(0 < keep < count, "keep", keep, f"from 1 to {count - 1}, of {count} scales")
+    return layout.segment_of() < keep
