@@ -222,7 +222,7 @@ def test_prompts(captioned: Pipeline) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"classes": ["Fox", 1], "prompts": ["a fox"]}, "classes and prompts must be as many"),
+        ({"classes": ["Fox", 1], "prompts": ["a fox"]}, "and styles must be as many"),
         ({"classes": []}, r"classes=\[\]"),
         ({"prompts": []}, r"prompts=\[\]"),
         ({"classes": "Fox"}, "classes='Fox' .* a list"),

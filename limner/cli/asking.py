@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from limner.cli.parser import UsageError, add_dtype, add_plugin
 from limner.core.errors import check
 
-SETTINGS = ("guidance", "temperature", "top_k", "top_p", "min_p", "steps", "size")
+SETTINGS = (
+    *("guidance", "temperature", "top_k", "top_p", "min_p", "steps"),
+    *("smooth", "annealing", "size"),
+)
+ASKED = {"labels": "classes", "prompts": "prompts", "styles": "styles"}
+"""What pictures are asked for by, and what messages call it."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +25,14 @@ class Picture:
     Args:
         label: name or number of its class, or None.
         prompt: its text, or None.
+        style: name or number of its style, or None.
         seed: of its noise.
     """
 
     label: int | str | None
     prompt: str | None
     seed: int
+    style: int | str | None = None
 
 
 def add_asking(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +47,14 @@ def add_asking(parser: argparse.ArgumentParser) -> None:
         help="classes, by name or number",
     )
     what.add_argument("--prompt", dest="prompts", nargs="+", action="extend", metavar="TEXT")
+    what.add_argument(
+        "--style",
+        dest="styles",
+        nargs="+",
+        action="extend",
+        metavar="NAME",
+        help="styles, for models that know some, by name or number",
+    )
     what.add_argument("--count", type=int, metavar="N", help="pictures of each (1)")
     what.add_argument("--seed", type=int, metavar="N", help="of the first picture (0), then N + 1")
     how = parser.add_argument_group("how to draw (left out: the pipeline's default)")
@@ -52,6 +66,17 @@ def add_asking(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--min-p", type=float, metavar="P", help="at least P of the likeliest; 0: all")
     how.add_argument("--steps", type=int, metavar="N", help="where the order lets one choose")
+    how.add_argument(
+        "--smooth",
+        action="store_const",
+        const=True,
+        help="draw mixtures of codes: pictures without hard edges, where the tokenizer can mix",
+    )
+    how.add_argument(
+        "--annealing",
+        metavar="A-B",
+        help="from A steps of a diffusion or flow head at first to B at last: 50-5, 50-5-cosine",
+    )
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
@@ -83,26 +108,32 @@ def settings_given(arguments: argparse.Namespace) -> dict[str, Any]:
 def pictures_asked(arguments: argparse.Namespace) -> list[Picture]:
     """Return every picture that is asked for, those of one class or prompt in a row.
 
+    One prompt, class or style goes with all of the others.
+
     Raises:
-        ConfigError: a count that is not accepted, or not as many classes as prompts.
+        ConfigError: a count that is not accepted, or not as many classes as prompts or styles.
     """
-    labels: Sequence[str] | None = arguments.labels
-    prompts: Sequence[str] | None = arguments.prompts
+    given = {name: getattr(arguments, name) or [None] for name in ASKED}
     count = 1 if arguments.count is None else arguments.count
     check(count >= 1, "count", count, "1 or more")
     check(arguments.batch >= 1, "batch", arguments.batch, "1 or more")
-    if labels and prompts:
-        fits = len(labels) == len(prompts)
-        check(fits, "prompts", len(prompts), f"as many as classes, {len(labels)}")
+    longest = max(given, key=lambda name: len(given[name]))
+    most = len(given[longest])
+    for name, values in given.items():
+        fits = len(values) in (1, most)
+        check(fits, name, len(values), f"one, or as many as {ASKED[longest]}, {most}")
     seeds = itertools.count(arguments.seed or 0)
-    nothing = [None] * len(labels or prompts or "-")
-    each = zip(labels or nothing, prompts or nothing)
-    return [Picture(label, prompt, next(seeds)) for label, prompt in each for _ in range(count)]
+    labels, prompts, styles = (values * (most // len(values)) for values in given.values())
+    return [
+        Picture(label, prompt, next(seeds), style)
+        for label, prompt, style in zip(labels, prompts, styles, strict=True)
+        for _ in range(count)
+    ]
 
 
 def columns(arguments: argparse.Namespace) -> int | None:
     """Return the columns of a page: a row for each class or prompt, or None to leave it open."""
-    several = len(arguments.labels or arguments.prompts or ()) > 1
+    several = any(len(getattr(arguments, name) or ()) > 1 for name in ASKED)
     return arguments.count if several and (arguments.count or 1) > 1 else None
 
 
@@ -112,7 +143,8 @@ def forbid_asking(arguments: argparse.Namespace, reason: str) -> None:
     Raises:
         UsageError: names the first option that was.
     """
-    options = {"labels": "class", "prompts": "prompt", "count": "count", "seed": "seed"}
+    options = {"labels": "class", "prompts": "prompt", "styles": "style"}
+    options |= {"count": "count", "seed": "seed"}
     options |= {name: name.replace("_", "-") for name in SETTINGS}
     for name, option in options.items():
         if getattr(arguments, name, None) is not None:

@@ -8,12 +8,12 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from limner import __version__
 from limner.cli.asking import Picture, columns
+from limner.cli.edited import Edit
 from limner.cli.exit_codes import INTERRUPTED
 from limner.cli.pipelines import Loaded
 from limner.cli.record import Record
@@ -25,7 +25,7 @@ from limner.show import contact_sheet, save_animation, save_png
 SEEN = 96  # smaller pictures are magnified about to this width on pages and in animations
 
 Draw = Callable[..., Result]
-"""Called with `classes`, `prompts`, `seed`, `count` and `hooks`; knows all other settings."""
+"""Called with `classes`, `prompts`, `styles`, `seed`, `count`, `hooks`; knows all else."""
 
 
 def draw_all(
@@ -34,7 +34,7 @@ def draw_all(
     draw: Draw,
     arguments: argparse.Namespace,
     prefix: str = "",
-    edited: dict[str, Any] | None = None,
+    edited: Edit | None = None,
 ) -> int:
     """Draw and save pictures, then a page and an animation of them where they are asked for.
 
@@ -48,6 +48,8 @@ def draw_all(
     for picture in pictures:
         if picture.label is not None:
             loaded.pipeline.class_number(picture.label)  # no late surprise by a wrong name
+        if picture.style is not None:
+            loaded.pipeline.style_number(picture.style)
     output = Path(arguments.output)
     drawn: dict[Path, Image.Image] = {}
     watch = Watch(loaded.pipeline, len(pictures), arguments.preview, arguments.animation)
@@ -81,11 +83,13 @@ def draw_batch(draw: Draw, batch: Sequence[Picture], watch: Watch) -> Result:
     """Draw the pictures of one batch together."""
     labels = None if batch[0].label is None else [picture.label for picture in batch]
     prompts = None if batch[0].prompt is None else [picture.prompt for picture in batch]
+    styles = None if batch[0].style is None else [picture.style for picture in batch]
     return draw(
         classes=labels,
         prompts=prompts,
+        styles=styles,
         seed=[picture.seed for picture in batch],
-        count=len(batch) if labels is None and prompts is None else None,
+        count=len(batch) if not (labels or prompts or styles) else None,
         hooks=(watch,),
     )
 
@@ -95,7 +99,7 @@ def make_record(
     result: Result,
     batch: Sequence[Picture],
     index: int,
-    edited: dict[str, Any] | None = None,
+    edited: Edit | None = None,
 ) -> Record:
     """Return what the file of picture `index` of a batch says of it."""
     return Record(
@@ -115,8 +119,9 @@ def make_record(
 def name_of(record: Record) -> str:
     """Return a file's name without its ending: class or prompt, then the seed."""
     settings = record.settings
-    asked = [settings.get(part) for part in ("class", "prompt")]
+    asked = [settings.get(part) for part in ("prompt", "class")]
     text = next((str(part) for part in asked if part is not None), "picture")
+    text += f" {settings['style']}" if "style" in settings else ""
     word = re.sub(r"\W+", "-", text.casefold()).strip("-")[:40] or "picture"
     return f"{word}-{settings['seed']}"
 

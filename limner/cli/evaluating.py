@@ -31,7 +31,7 @@ from limner.evaluation.page import in_figures, save_evaluation
 from limner.evaluation.pictures import Pictures, SourcePictures, some
 from limner.evaluation.resampling import Bootstrap
 from limner.evaluation.samples import Drawing, Tell, draw_samples
-from limner.pipeline import Settings, find
+from limner.pipeline import Pipeline, find
 from limner.pipeline.device import choose_device
 from limner.training import load_recipe
 
@@ -204,7 +204,7 @@ def _drawn(
         seed=arguments.seed,
         batch=min(arguments.batch, arguments.samples),
         size=loaded.pipeline.size,
-        settings=_settings(arguments),
+        settings=_settings(arguments, loaded.pipeline),
     )
     folder = arguments.pictures or _output(arguments) / "samples"
     made = draw_samples(loaded.pipeline, drawing, asking, arguments.samples, folder, tell)
@@ -213,9 +213,9 @@ def _drawn(
     return made
 
 
-def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+def _settings(arguments: argparse.Namespace, pipeline: Pipeline) -> dict[str, Any]:
     """Return how pictures are drawn, with the defaults of what was left out."""
-    settings = Settings(**settings_given(arguments))
+    settings = pipeline.settled(settings_given(arguments))
     return {name: getattr(settings, name) for name in SETTINGS if name != "size"}
 
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from limner.cli.asking import Picture
+from limner.cli.edited import Edit
 from limner.core.config import from_dict, to_dict
 from limner.core.errors import ConfigError, DataError
 from limner.show.png import read_settings
 
-ASKED = ("class", "prompt", "seed")
+ASKED = ("class", "prompt", "style", "seed")
 """Settings of one picture alone; the others are those of its batch."""
 
 
@@ -34,7 +35,7 @@ class Record:
         batch: all pictures that were drawn together.
         index: of this picture in its batch.
         text_encoder: weights that the prompts were read with, or None.
-        edited: the files of an edit by their role, "picture" and "mask"; None: drawn from nothing.
+        edited: the edit that it is; None: drawn from nothing.
     """
 
     limner: str
@@ -46,7 +47,7 @@ class Record:
     batch: tuple[Picture, ...]
     index: int
     text_encoder: str | None = None
-    edited: dict[str, Any] | None = None
+    edited: Edit | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < len(self.batch):

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageChops
 
-from limner.cli.drawing import draw_batch, make_record
+from limner.cli.drawing import Draw, draw_batch, make_record
+from limner.cli.edited import check_unchanged, opened
 from limner.cli.exit_codes import DIFFERS
 from limner.cli.pipelines import load
 from limner.cli.record import Record, read_record
 from limner.cli.watch import Watch
 from limner.core.config import from_dict
 from limner.core.errors import CheckpointError, DataError
-from limner.pipeline import Settings
+from limner.pipeline import Pipeline, Settings
 from limner.show import save_png
 
 
@@ -33,12 +34,14 @@ def redraw(source: str, pipeline: str | None, arguments: argparse.Namespace) -> 
         The exit code: DIFFERS if the picture is not the same although the weights are.
 
     Raises:
-        DataError: the file does not say how it was drawn.
+        DataError: the file does not say how it was drawn, or what was edited has changed.
         CheckpointError: the pipeline has other weights, and was not named by hand.
     """
     record = read_record(source)
+    draw: Draw = Pipeline.__call__
     if record.edited is not None:
-        raise DataError(f"{source} was made by `limner edit`: give its picture and mask again")
+        check_unchanged(record.edited)
+        draw = opened(record.edited)
     settings = _settings(record, source)
     loaded = load(
         pipeline or record.pipeline,
@@ -54,11 +57,12 @@ def redraw(source: str, pipeline: str | None, arguments: argparse.Namespace) -> 
         )
     with Watch(loaded.pipeline, len(record.batch), arguments.preview, animate=False) as watch:
         result = draw_batch(
-            lambda **batch: loaded.pipeline(**batch, **settings), record.batch, watch
+            lambda **batch: draw(loaded.pipeline, **batch, **settings), record.batch, watch
         )
     image = result.images[record.index]
     path = Path(arguments.output) / f"{Path(source).stem}-again.png"
-    save_png(image, path, make_record(loaded, result, record.batch, record.index).as_json())
+    told = make_record(loaded, result, record.batch, record.index, record.edited)
+    save_png(image, path, told.as_json())
     print(path)
     difference = _difference(image, source)
     if difference is None:

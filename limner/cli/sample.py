@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
 
 from limner.cli.asking import (
     add_asking,
@@ -13,17 +16,24 @@ from limner.cli.asking import (
 )
 from limner.cli.parser import UsageError, Verbs, picture_size
 
+_NAME = re.compile(r"[~.]?[\w.~-]*/\S*")  # what has a slash and no spaces is a path or on the hub
+
 
 def add(verbs: Verbs) -> None:
     """Add the verb."""
     parser = verbs.add_parser(
         "sample",
         help="draw pictures",
-        description="Draw pictures. Every file carries its settings: `limner sample --from "
-        "picture.png` draws it again, bit for bit.",
+        description="Draw pictures: `limner sample 'a red fox'` with the packaged model, `limner "
+        "sample runs/mine --class cat` with one of yours. Every file carries its settings: "
+        "`limner sample --from picture.png` draws it again, bit for bit.",
     )
     parser.add_argument(
-        "pipeline", nargs="?", metavar="PIPELINE", help="folder, or user/name on the hub"
+        "words",
+        nargs="*",
+        metavar="PIPELINE | TEXT",
+        help="a folder, user/name on the hub or the packaged emoji, which may be left out; then "
+        "prompts",
     )
     parser.add_argument("--from", dest="source", metavar="PNG", help="draw this picture again")
     parser.add_argument(
@@ -37,15 +47,17 @@ def add(verbs: Verbs) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw."""
-    where = arguments.pipeline or arguments.moved
     if arguments.source is not None:
         forbid_asking(arguments, "--from draws a picture with its own settings")
+        if len(arguments.words) > 1:
+            raise UsageError("prompts are not accepted: --from draws a picture with its own")
 
         from limner.cli.redraw import redraw
 
-        return redraw(arguments.source, where, arguments)
-    if where is None:
-        raise UsageError("PIPELINE is missing: give its folder, or a picture by --from")
+        return redraw(arguments.source, arguments.moved or _first(arguments.words), arguments)
+    where, said = named(arguments.words)
+    if said:
+        arguments.prompts = [*said, *(arguments.prompts or ())]
     pictures, settings = pictures_asked(arguments), settings_given(arguments)
 
     from limner.cli.drawing import draw_all
@@ -55,3 +67,27 @@ def run(arguments: argparse.Namespace) -> int:
     return draw_all(
         loaded, pictures, lambda **batch: loaded.pipeline(**batch, **settings), arguments
     )
+
+
+def named(words: Sequence[str]) -> tuple[str, list[str]]:
+    """Return which pipeline words name, the packaged one if none, and what is said beside it.
+
+    Raises:
+        UsageError: nothing is said.
+    """
+    from limner.hub.shipped import FIRST, shipped_pipelines
+
+    if not words:
+        raise UsageError(
+            "say what to draw, `limner sample 'a red fox'`, or with what: a folder, or a picture "
+            "by --from"
+        )
+    first = words[0]
+    looks_like_one = _NAME.fullmatch(first) or Path(first).expanduser().exists()
+    if looks_like_one or first in shipped_pipelines():
+        return first, list(words[1:])
+    return FIRST, list(words)
+
+
+def _first(words: Sequence[str]) -> str | None:
+    return words[0] if words else None

@@ -1,7 +1,14 @@
-"""What a picture is asked by: classes, text; and how each becomes a prefix of the sequence."""
+"""What a picture is asked by: classes, styles, text; and how it becomes a prefix."""
 
 from limner.conditions.captions import CaptionCondition
 from limner.conditions.classes import ClassCondition
-from limner.conditions.text import TextCondition
+from limner.conditions.descriptions import DescriptionCondition
+from limner.conditions.text import TextCondition, TextFeatures
 
-__all__ = ["CaptionCondition", "ClassCondition", "TextCondition"]
+__all__ = [
+    "CaptionCondition",
+    "ClassCondition",
+    "DescriptionCondition",
+    "TextCondition",
+    "TextFeatures",
+]

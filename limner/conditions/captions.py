@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections.abc import Sequence
 
 import torch
@@ -11,32 +13,47 @@ from limner.core.errors import ConfigError
 from limner.core.request import Request
 from limner.core.row import Condition
 
-PADDING, BEGIN, FIRST_BYTE = 0, 1, 2
+ABSENT, BEGIN, FIRST_PIECE = 0, 1, 2
+SKIPPED = frozenset(("a", "an", "the", "of", "with", "and", "in"))
+_WORD = re.compile(r"\w+")
 
 
 class CaptionCondition(nn.Module):
-    """The bytes of a caption, encoded by a few transformer layers and read by learned queries.
+    """The words of a caption, encoded by a few transformer layers and read by learned queries.
 
-    The condition is {"bytes": int64 [B, limit + 1]}: BEGIN, then byte + FIRST_BYTE, then PADDING.
-    The null caption is the empty one.
+    A word is the mean of vectors of its pieces: itself and its letters three, four and five at a
+    time, hashed into one table (Bojanowski et al., arXiv:1607.04606). So no vocabulary is needed,
+    and words that were never learned resemble those that they share letters with.
+
+    The condition is {"words": int64 [B, limit + 1, PIECES]}: rows of pieces, ABSENT where there are
+    fewer; the first row is BEGIN. The null caption is the empty one. Case and little words such as
+    articles do not matter.
 
     Args:
         length: T, places of the prefix.
         width: of the sequence.
         heads: of each attention.
-        depth: layers over the bytes.
-        limit: longest caption, in UTF-8 bytes; longer ones are cut.
+        depth: layers over the words.
+        limit: longest caption, in words; longer ones are cut.
+        table: rows of the table of pieces.
     """
 
-    by = "prompt"
+    by: tuple[str, ...] = ("prompt",)
+    PIECES = 24
 
     def __init__(
-        self, length: int, width: int, heads: int, depth: int = 2, limit: int = 64
+        self,
+        length: int,
+        width: int,
+        heads: int,
+        depth: int = 1,
+        limit: int = 12,
+        table: int = 1024,
     ) -> None:
         super().__init__()
         self.length = length
         self.limit = limit
-        self.bytes = nn.Embedding(FIRST_BYTE + 256, width, padding_idx=PADDING)
+        self.pieces = nn.Embedding(FIRST_PIECE + table, width, padding_idx=ABSENT)
         self.position = nn.Parameter(torch.randn(limit + 1, width) * 0.02)
         layer = nn.TransformerEncoderLayer(
             width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
@@ -46,44 +63,67 @@ class CaptionCondition(nn.Module):
         self.pool = nn.MultiheadAttention(width, heads, batch_first=True)
 
     def ask(self, request: Request) -> Condition:
-        """Return the prompts' bytes; the empty caption where none is given.
+        """Return the prompts' words; the empty caption where none is given.
 
         Raises:
             ConfigError: classes are given.
         """
         if request.labels is not None:
             raise ConfigError("classes are not accepted: this model is asked by prompts")
-        return {"bytes": self._spelled(request.prompts or [""] * request.count)}
+        return {"words": self._cut(request.prompts or [""] * request.count)}
 
     def prefix(self, condition: Condition) -> Tensor:
         """Return float [B, T, width]."""
-        text = condition["bytes"].to(self.queries.device)
-        absent = text == PADDING
-        read = self.encoder(self.bytes(text) + self.position, src_key_padding_mask=absent)
-        queries = self.queries.expand(len(text), -1, -1)
+        pieces = condition["words"].to(self.queries.device)
+        here = (pieces != ABSENT).unsqueeze(-1).to(self.queries.dtype)
+        vectors = self.pieces(pieces) * here  # the row of ABSENT need not be zero
+        words = vectors.sum(2) / here.sum(2).clamp(min=1).sqrt()
+        absent = (pieces == ABSENT).all(2)
+        read = self.encoder(words + self.position, src_key_padding_mask=absent)
+        queries = self.queries.expand(len(pieces), -1, -1)
         pooled: Tensor = self.pool(queries, read, read, absent, need_weights=False)[0]
         return pooled
 
     def present(self, condition: Condition) -> Tensor:
         """Return bool [B, T]: which prefix places hold something (all of them)."""
-        return torch.ones(len(condition["bytes"]), self.length, dtype=torch.bool)
+        return torch.ones(len(condition["words"]), self.length, dtype=torch.bool)
 
     def null(self, condition: Condition) -> Condition:
         """Return the empty caption for every row."""
-        text = torch.zeros_like(condition["bytes"])
-        text[:, 0] = BEGIN
-        return {"bytes": text}
+        words = torch.zeros_like(condition["words"])
+        words[:, 0, 0] = BEGIN
+        return {"words": words}
 
     def drop(self, condition: Condition, share: float, rng: torch.Generator) -> Condition:
         """Empty a random share of the captions."""
-        text = condition["bytes"]
-        dropped = (torch.rand(len(text), 1, generator=rng) < share).to(text.device)
-        return {"bytes": torch.where(dropped, self.null(condition)["bytes"], text)}
+        words = condition["words"]
+        dropped = (torch.rand(len(words), 1, 1, generator=rng) < share).to(words.device)
+        return {"words": torch.where(dropped, self.null(condition)["words"], words)}
 
-    def _spelled(self, captions: Sequence[str]) -> Tensor:
-        text = torch.zeros(len(captions), self.limit + 1, dtype=torch.int64)
-        text[:, 0] = BEGIN
-        for row, caption in zip(text, captions, strict=True):
-            spelled = caption.strip().casefold().encode()[: self.limit]
-            row[1 : len(spelled) + 1] = torch.tensor(list(spelled), dtype=torch.int64) + FIRST_BYTE
-        return text
+    def _cut(self, captions: Sequence[str]) -> Tensor:
+        table = self.pieces.num_embeddings - FIRST_PIECE
+        words = torch.zeros(len(captions), self.limit + 1, self.PIECES, dtype=torch.int64)
+        words[:, 0, 0] = BEGIN
+        for row, caption in zip(words, captions, strict=True):
+            for place, word in enumerate(words_of(caption)[: self.limit], start=1):
+                numbers = [FIRST_PIECE + _hash(piece) % table for piece in pieces_of(word)]
+                numbers = numbers[: self.PIECES]
+                row[place, : len(numbers)] = torch.tensor(numbers)
+        return words
+
+
+def words_of(caption: str) -> list[str]:
+    """Return the words that count, in order: lower case, little words only if alone."""
+    words: list[str] = _WORD.findall(caption.casefold())
+    return [word for word in words if word not in SKIPPED] or words
+
+
+def pieces_of(word: str) -> list[str]:
+    """Return a word and its runs of three, four and five letters, its ends marked."""
+    marked = f"<{word}>"
+    runs = [marked[i : i + n] for n in (3, 4, 5) for i in range(len(marked) - n + 1)]
+    return list(dict.fromkeys([marked, *runs]))
+
+
+def _hash(piece: str) -> int:
+    return zlib.crc32(piece.encode("utf-8", "surrogateescape"))

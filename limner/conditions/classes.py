@@ -40,7 +40,7 @@ class ClassCondition(nn.Module):
         self.classes = classes
         self.table = nn.Embedding(classes + 1, width)
 
-    by = "class"
+    by: tuple[str, ...] = ("class",)
     length = 1
 
     def ask(self, request: Request) -> Condition:

@@ -1,4 +1,4 @@
-"""Text features as a condition, as LlamaGen uses them."""
+"""Text features as a condition: in a prefix, as LlamaGen uses them, or as they are."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TextCondition(nn.Module):
     Source: `CaptionEmbedder` in autoregressive/models/gpt.py of FoundationVision/LlamaGen.
     """
 
-    by = "prompt"
+    by: tuple[str, ...] = ("prompt",)
 
     def __init__(self, length: int, features: int, width: int) -> None:
         super().__init__()
@@ -42,20 +42,9 @@ class TextCondition(nn.Module):
         Raises:
             ConfigError: classes are given, or prompts without a text encoder whose features fit.
         """
-        if request.labels is not None:
-            raise ConfigError("classes are not accepted: this model is asked by prompts")
-        if request.prompts is None:
-            nothing = torch.zeros(request.count, self.length, self.into.in_features)
-            return self.null(left_padded(nothing, torch.ones(nothing.shape[:2], dtype=torch.bool)))
-        if request.encoder is None:
-            raise ConfigError("prompts need a text encoder: give its weights as text_encoder=PATH")
-        features, present = request.encoder.encode(request.prompts)
-        if features.shape[-1] != self.into.in_features:
-            raise ConfigError(
-                f"the text encoder's features are {features.shape[-1]} wide: "
-                f"this model reads {self.into.in_features}"
-            )
-        return left_padded(*_fitted(features, present, self.length))
+        features, present = encoded(request, self.into.in_features, self.length)
+        asked = left_padded(features, present)
+        return asked if request.prompts is not None else self.null(asked)
 
     def prefix(self, condition: Condition) -> Tensor:
         """Return float [B, T, width]."""
@@ -76,9 +65,97 @@ class TextCondition(nn.Module):
 
     def drop(self, condition: Condition, share: float, rng: torch.Generator) -> Condition:
         """Drop the text of a random share of the rows."""
-        null = condition["null"]
-        dropped = torch.rand(len(null), generator=rng) < share
-        return {**condition, "null": null | dropped.to(null.device)}
+        return _dropped(condition, share, rng)
+
+
+class TextFeatures(nn.Module):
+    """Text features as they are, for generators that read them by cross-attention.
+
+    The condition is {"text": float [B, T, features], "present": bool [B, T], "null": bool [B]}:
+    features are padded on the right and zero where not present; a null row reads as many learned
+    features instead. Beside it may stand "negative" and "negative_present", a text that the null
+    row reads in place of those.
+
+    Args:
+        length: T.
+        features: width of the text encoder's features.
+
+    Source: `Infinity` in infinity/models/infinity.py of StargazerX0/ScaleKV, a copy of that of
+    FoundationVision/Infinity.
+    """
+
+    by: tuple[str, ...] = ("prompt",)
+
+    def __init__(self, length: int, features: int) -> None:
+        super().__init__()
+        self.length = length
+        self.features = features
+        self.unconditional = nn.Parameter(torch.randn(length, features).mul_(features**-0.5))
+
+    def ask(self, request: Request) -> Condition:
+        """Return the prompts' features; learned ones where no prompt is given.
+
+        Raises:
+            ConfigError: classes are given, or prompts without a text encoder whose features fit.
+        """
+        asked = right_padded(*encoded(request, self.features, self.length))
+        return asked if request.prompts is not None else self.null(asked)
+
+    def prefix(self, condition: Condition) -> Tensor:
+        """Return float [B, T, features]."""
+        learned = self.unconditional
+        text = condition["text"].to(learned)
+        dropped = condition["null"].to(learned.device).reshape(-1, 1, 1)
+        return torch.where(dropped, learned[: text.shape[1]], text)
+
+    def present(self, condition: Condition) -> Tensor:
+        """Return bool [B, T] on the CPU: which features are no padding."""
+        return condition["present"].cpu()
+
+    def null(self, condition: Condition) -> Condition:
+        """Return the negative text where there is one, else as many learned features."""
+        if "negative" in condition:
+            text, present = condition["negative"], condition["negative_present"]
+            return {**condition, "text": text, "present": present}
+        return {**condition, "null": torch.ones_like(condition["null"])}
+
+    def drop(self, condition: Condition, share: float, rng: torch.Generator) -> Condition:
+        """Drop the text of a random share of the rows."""
+        return _dropped(condition, share, rng)
+
+
+def encoded(request: Request, width: int, length: int) -> tuple[Tensor, Tensor]:
+    """Return the features of a request's prompts; where there are none, zeros at every place.
+
+    Args:
+        width: that features must have.
+        length: T, to which they are cut or padded.
+
+    Returns:
+        float [B, T, width] and bool [B, T], text first.
+
+    Raises:
+        ConfigError: classes are given, or prompts without a text encoder whose features fit.
+    """
+    if request.labels is not None:
+        raise ConfigError("classes are not accepted: this model is asked by prompts")
+    if request.prompts is None:
+        nothing = torch.zeros(request.count, length, width)
+        return nothing, torch.ones(nothing.shape[:2], dtype=torch.bool)
+    if request.encoder is None:
+        raise ConfigError("prompts need a text encoder: give its weights as text_encoder=PATH")
+    features, present = request.encoder.encode(request.prompts)
+    if features.shape[-1] != width:
+        raise ConfigError(
+            f"the text encoder's features are {features.shape[-1]} wide: this model reads {width}"
+        )
+    return _fitted(features, present, length)
+
+
+def _dropped(condition: Condition, share: float, rng: torch.Generator) -> Condition:
+    null = condition["null"]
+    dropped = torch.rand(len(null), generator=rng) < share
+    return {**condition, "null": null | dropped.to(null.device)}
 
 
 def _fitted(features: Tensor, present: Tensor, length: int) -> tuple[Tensor, Tensor]:
@@ -86,6 +163,20 @@ def _fitted(features: Tensor, present: Tensor, length: int) -> tuple[Tensor, Ten
     missing = max(0, length - features.shape[1])
     features = functional.pad(features[:, :length], (0, 0, 0, missing))
     return features, functional.pad(present[:, :length], (0, missing))
+
+
+def right_padded(features: Tensor, present: Tensor) -> Condition:
+    """Return the condition of text features that are padded on the right, as it is.
+
+    Args:
+        features: float [B, T, features].
+        present: bool [B, T], true tokens first.
+    """
+    return {
+        "text": features * present.unsqueeze(-1).to(features.dtype),
+        "present": present,
+        "null": torch.zeros(len(present), dtype=torch.bool, device=present.device),
+    }
 
 
 def left_padded(features: Tensor, present: Tensor) -> Condition:

@@ -21,18 +21,20 @@ class TextEncoder(Protocol):
 
 @dataclass(frozen=True)
 class Request:
-    """Pictures asked for by class, by prompt, by both, or by neither (unconditional).
+    """Pictures asked for by class, style, prompt, several of them, or nothing (unconditional).
 
     Args:
         count: B, number of pictures.
         labels: B class numbers, or None.
         prompts: B texts, or None.
+        styles: B style numbers, or None.
         encoder: for models that read features of a text encoder; None: none at hand.
     """
 
     count: int
     labels: Sequence[int] | None = None
     prompts: Sequence[str] | None = None
+    styles: Sequence[int] | None = None
     encoder: TextEncoder | None = None
 
 
@@ -40,10 +42,10 @@ class Conditioner(Protocol):
     """What a generator makes of a request.
 
     Attributes:
-        by: what pictures are asked by, "class" or "prompt".
+        by: what pictures may be asked by, of "prompt", "style" and "class".
     """
 
-    by: str
+    by: tuple[str, ...]
 
     def ask(self, request: Request) -> Condition:
         """Return the condition of all B pictures.

@@ -15,7 +15,7 @@ from limner.core.seeds import seeded
 from limner.data import Source
 from limner.pipeline import Pipeline
 
-By = Literal["class", "prompt", "nothing"]
+By = Literal["class", "prompt", "prompt and style", "nothing"]
 Rule = Literal["as-real", "balanced"]
 
 
@@ -24,7 +24,7 @@ class Asking:
     """What pictures are asked for: the choices in turn, again and again.
 
     Args:
-        by: classes by number, prompts, or neither.
+        by: classes by number, prompts, pairs of a prompt and a style, or nothing.
         rule: how they were chosen, in words.
         choices: in the order in which they are asked for; one None where `by` is "nothing".
     """
@@ -54,7 +54,7 @@ def balanced(classes: int) -> Asking:
 def as_given(by: By, choices: Sequence[Any], name: str) -> Asking:
     """Ask for what a set of pictures holds, as often as it does, in a fixed random order."""
     order = torch.randperm(len(choices), generator=seeded(0, "order of asking")).tolist()
-    what = "classes" if by == "class" else "captions"
+    what = {"class": "classes", "prompt": "captions"}.get(by, "captions and styles")
     return Asking(by, f"{what} as often as in {name}", tuple(choices[i] for i in order))
 
 
@@ -71,13 +71,18 @@ def asking_for(pipeline: Pipeline, real: Source | None, rule: Rule | None = None
         ConfigError: the pipeline needs what the evaluation set does not hold.
     """
     condition = pipeline.generator.condition
-    if condition.by == "prompt":
+    if "prompt" in condition.by:
         if real is None:
             raise ConfigError(
                 "the pipeline is asked by prompts, and the evaluation set holds no captions: give "
                 "--real, a set of pictures with captions"
             )
-        return as_given("prompt", [real.caption(i) for i in range(len(real))], real.name)
+        captions = [real.caption(i) for i in range(len(real))]
+        if "style" not in condition.by or not set(real.styles) & set(pipeline.styles):
+            return as_given("prompt", captions, real.name)
+        styles = [real.styles[style] for style in real.style.tolist()]
+        pairs = [list(pair) for pair in zip(captions, styles, strict=True)]
+        return as_given("prompt and style", pairs, real.name)
     classes = getattr(condition, "classes", 0)
     if not classes:
         return Asking("nothing", "nothing", (None,))

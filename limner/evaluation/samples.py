@@ -198,9 +198,12 @@ def _draw(pipeline: Pipeline, drawing: Drawing, asking: Asking, start: int) -> T
     asked = asking.at(start, start + drawing.batch)
     first = drawing.seed + start
     seeds = list(range(first, first + drawing.batch))
+    pairs = asked if asking.by == "prompt and style" else []
+    prompts = asked if asking.by == "prompt" else [prompt for prompt, _ in pairs]
     drawn = pipeline(
         classes=asked if asking.by == "class" else None,
-        prompts=asked if asking.by == "prompt" else None,
+        prompts=prompts or None,
+        styles=[style for _, style in pairs] or None,
         count=drawing.batch if asking.by == "nothing" else None,
         seed=seeds,
         size=drawing.size,

@@ -106,7 +106,8 @@ def load_part(
 
     Args:
         registry: `MODELS` or `TOKENIZERS`.
-        dtype: of floating-point weights; None: as stored.
+        dtype: of floating-point weights; None: as stored, but float32 instead of float16 on the
+            CPU, where half precision is slow and coarse.
         device: None: the CPU.
 
     Raises:
@@ -122,6 +123,9 @@ def load_part(
     except ConfigError as error:
         raise CheckpointError(f"{directory / CONFIG}: {error}") from None
     tensors = read_tensors(directory / WEIGHTS, dtype, device)
+    if dtype is None and torch.device(device or "cpu").type == "cpu":
+        halves = {name: t for name, t in tensors.items() if t.dtype == torch.float16}
+        tensors |= {name: tensor.float() for name, tensor in halves.items()}
     fill(module, tensors, str(directory / WEIGHTS))
     if device is not None:
         module.to(device)

@@ -53,7 +53,7 @@ def write_report(made: Made) -> dict[str, Any]:
     _show_generator(report, made, metrics)
     _show_nearest(report, drawn, learned)
     report.section("Go on")
-    asking = '--prompt "..."' if pipeline.generator.condition.by == "prompt" else "--count 16"
+    asking = '--prompt "..."' if "prompt" in pipeline.generator.condition.by else "--count 16"
     report.code(
         f"limner sample {folder} {asking} --guidance 2 --grid\n"
         f"limner train {folder / 'generator'} --resume --budget.steps "
@@ -71,7 +71,7 @@ def _draw(made: Made, pictures: PictureSet) -> tuple[Tensor, Tensor]:
     pipeline = made.pipeline
     sample = made.plan.generator["sample"]
     settings = {name: sample[name] for name in ("guidance", "top_p") if name in sample}
-    if pipeline.generator.condition.by == "prompt":
+    if "prompt" in pipeline.generator.condition.by:
         step = max(1, len(pictures) // (SHOWN * 2))
         captions = list(pictures.captions[::step][: SHOWN * 2])
         drawn = pipeline(prompts=captions, seed=0, **settings).pictures

@@ -9,7 +9,7 @@ output at a place speaks for the next one. No inductive bias for pictures but 2-
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -17,7 +17,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from limner.conditions import CaptionCondition, ClassCondition, TextCondition
+from limner.conditions import (
+    CaptionCondition,
+    ClassCondition,
+    DescriptionCondition,
+    TextCondition,
+)
 from limner.core.errors import check
 from limner.core.generator import Generator, Packed
 from limner.core.head import LossBreakdown
@@ -50,10 +55,12 @@ class LlamaGenConfig:
         depth: number of blocks.
         heads: of each attention.
         codebook_size: V, number of codes.
-        condition: "class"; "text", features of a frozen text encoder; or "caption", a small text
-            encoder that is trained with the generator (limner's own, needs no weights).
-        classes: number of classes, for the class condition.
-        text_length: places of the prefix, for both conditions on text.
+        condition: "class"; "text", features of a frozen text encoder; or, limner's own that need no
+            weights, "caption", a small text encoder that is trained with the generator, and
+            "description", a caption, a style and a class.
+        classes: number of classes, for conditions with a class.
+        styles: number of styles, for the description.
+        text_length: places of text in the prefix.
         text_width: of the text features, for the text condition.
         rotary_base: of the 2-D rotary positions.
         norm_eps: of the RMS norms.
@@ -66,8 +73,9 @@ class LlamaGenConfig:
     depth: int = 12
     heads: int = 12
     codebook_size: int = 16384
-    condition: Literal["class", "text", "caption"] = "class"
+    condition: Literal["class", "text", "caption", "description"] = "class"
     classes: int = 1000
+    styles: int = 1
     text_length: int = 120
     text_width: int = 2048
     rotary_base: float = 10000.0
@@ -77,13 +85,15 @@ class LlamaGenConfig:
     condition_dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        positive = ("width", "depth", "heads", "codebook_size", "classes")
+        positive = ("width", "depth", "heads", "codebook_size", "classes", "styles")
         for name in (*positive, "text_length", "text_width", "multiple_of"):
             check(getattr(self, name) > 0, name, getattr(self, name), "1 or more")
-        fits = self.width % (4 * self.heads) == 0
-        check(fits, "width", self.width, f"a multiple of 4 x heads ({4 * self.heads})")
-        known = ("class", "text", "caption")
-        check(self.condition in known, "condition", self.condition, f"one of {', '.join(known)}")
+        unit = self.head_unit
+        fits = self.width % (unit * self.heads) == 0
+        accepted = f"a multiple of {unit} x heads ({unit * self.heads})"
+        check(fits, "width", self.width, accepted)
+        known = " or ".join(CONDITIONS)
+        check(self.condition in CONDITIONS, "condition", self.condition, known)
         check(0 <= self.dropout < 1, "dropout", self.dropout, "at least 0 and below 1")
         share = self.condition_dropout
         check(0 <= share <= 1, "condition_dropout", share, "from 0 to 1")
@@ -92,6 +102,16 @@ class LlamaGenConfig:
     def hidden(self) -> int:
         """Hidden width of the MLP: 8/3 of the width, rounded down, then up to `multiple_of`."""
         return -(-int(2 * 4 * self.width / 3) // self.multiple_of) * self.multiple_of
+
+    @property
+    def head_unit(self) -> int:
+        """What a head's width is a multiple of: rows and columns turn pairs of channels."""
+        return 4
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks in all."""
+        return self.depth
 
 
 class LlamaBlock(nn.Module):
@@ -105,22 +125,24 @@ class LlamaBlock(nn.Module):
         self.mlp = SwiGLU(config.width, config.hidden)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, reading: Reading, rotation: Tensor) -> Tensor:
+    def forward(self, x: Tensor, reading: Reading, rotation: Tensor | None) -> Tensor:
         """Map float [R, L, width] to the same shape."""
         x = x + self.dropout(self.attention(self.attention_norm(x), reading, rotation))
         out: Tensor = x + self.dropout(self.mlp(self.mlp_norm(x)))
         return out
 
 
-Prefix = ClassCondition | TextCondition | CaptionCondition
+Prefix = ClassCondition | TextCondition | CaptionCondition | DescriptionCondition
 
 
-def _condition(config: LlamaGenConfig) -> Prefix:
-    if config.condition == "class":
-        return ClassCondition(config.classes, config.width)
-    if config.condition == "text":
-        return TextCondition(config.text_length, config.text_width, config.width)
-    return CaptionCondition(config.text_length, config.width, config.heads)
+CONDITIONS: dict[str, Callable[[LlamaGenConfig], Prefix]] = {
+    "class": lambda c: ClassCondition(c.classes, c.width),
+    "text": lambda c: TextCondition(c.text_length, c.text_width, c.width),
+    "caption": lambda c: CaptionCondition(c.text_length, c.width, c.heads),
+    "description": lambda c: DescriptionCondition(
+        c.classes, c.styles, c.text_length, c.width, c.heads
+    ),
+}
 
 
 @MODELS.family("llamagen", LlamaGenConfig)
@@ -138,10 +160,10 @@ class LlamaGen(Generator):
     def __init__(self, config: LlamaGenConfig) -> None:
         super().__init__()
         self.config = config
-        self.condition = _condition(config)
+        self.condition = CONDITIONS[config.condition](config)
         self.tokens = nn.Embedding(config.codebook_size, config.width)
         self.dropout = Dropout(config.dropout)
-        self.blocks = nn.ModuleList(LlamaBlock(config, layer) for layer in range(config.depth))
+        self.blocks = nn.ModuleList(LlamaBlock(config, layer) for layer in range(config.blocks))
         self.norm = RMSNorm(config.width, config.norm_eps)
         self.output = Linear(config.width, config.codebook_size, bias=False)
         self.head = CategoricalHead()
@@ -175,7 +197,7 @@ class LlamaGen(Generator):
         """The prefix at first, then the token just drawn; each speaks for the next place."""
         if step.index > 0:
             return _token_slot(step.index - 1)
-        return _prefix_slots(tuple(self.condition.present(row.condition)[0].tolist()))
+        return prefix_slots(tuple(self.condition.present(row.condition)[0].tolist()))
 
     def teacher_slots(self, layout: Layout, condition: Condition) -> Slots:
         """Return the slots of every step at once, fields [B, L], as training reads them."""
@@ -237,7 +259,7 @@ class LlamaGen(Generator):
         config, weight = self.config, self.output.weight
         longest = max(len(row.tokens.layout) for row in rows)
         return KeyValueMemory(
-            config.depth,
+            config.blocks,
             config.heads,
             config.width // config.heads,
             self.condition.length + longest,
@@ -255,17 +277,21 @@ def _token_slot(place: int) -> Slots:
 
 
 @lru_cache(maxsize=256)
-def _prefix_slots(present: tuple[bool, ...]) -> Slots:
-    """The prefix, causal and without its padding; its last slot speaks for token 0."""
+def prefix_slots(present: tuple[bool, ...], heads: int = 1) -> Slots:
+    """The prefix, causal and without its padding; its last slot speaks for token 0.
+
+    Args:
+        heads: with which it does.
+    """
     length = len(present)
     place = torch.arange(-length, 0)
     since = torch.where(torch.tensor(present), place + 1, ABSENT)
-    return Slots.of(place, since, torch.tensor([[length - 1, 0, 0]]))
+    return Slots.of(place, since, torch.tensor([[length - 1, head, 0] for head in range(heads)]))
 
 
 @lru_cache(maxsize=256)
 def _teacher_slots(present: tuple[bool, ...], count: int) -> Slots:
-    return concatenate([_prefix_slots(present), *(_token_slot(i) for i in range(count - 1))])
+    return concatenate([prefix_slots(present), *(_token_slot(i) for i in range(count - 1))])
 
 
 def _register_variants() -> None:

@@ -90,7 +90,7 @@ class TokenPrefix:
         classes: number of classes; 0: pictures are not asked by class.
     """
 
-    by = "class"
+    by: tuple[str, ...] = ("class",)
 
     def __init__(self, length: int, classes: int) -> None:
         self.length = length

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from limner.layers.key_value_memory import keep_out_of_compilation
+from limner.layers.state_memory import compile_around_states
 
 
 def compile_blocks(network: nn.Module, **options: Any) -> None:
@@ -17,5 +18,6 @@ def compile_blocks(network: nn.Module, **options: Any) -> None:
         **options: of `torch.compile`.
     """
     keep_out_of_compilation()
+    compile_around_states()
     for block in getattr(network, "blocks", [network]):
         block.compile(**options)

@@ -40,6 +40,11 @@ def read_index(directory: Path) -> dict[str, Any]:
         values = index.get(field)
         if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
             raise CheckpointError(f"{directory / INDEX} is broken: {field} must be a list")
+    styles = index.get("styles", [])
+    if not isinstance(styles, list) or not all(isinstance(style, str) for style in styles):
+        raise CheckpointError(f"{directory / INDEX} is broken: styles must be a list of names")
+    if not isinstance(index.get("settings", {}), dict):
+        raise CheckpointError(f"{directory / INDEX} is broken: settings must be a mapping")
     if len(index["size"]) != 2:
         raise CheckpointError(f"{directory / INDEX} is broken: size must be height and width")
     return index

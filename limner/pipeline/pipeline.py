@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import operator
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from limner.core.errors import ConfigError, unknown
+from limner.core.errors import ConfigError, check, unknown
 from limner.core.generator import Generator
 from limner.core.noise import SeededNoise
 from limner.core.registry import MODELS, TOKENIZERS
@@ -22,17 +22,18 @@ from limner.core.request import Request, TextEncoder
 from limner.core.row import Event, Row
 from limner.core.tokenizer import Tokenizer
 from limner.core.tokens import Tokens, empty, stack
-from limner.data.images import to_mask, to_pixels
 from limner.decoding import generate, steps
 from limner.decoding.loop import Hook
 from limner.hub.files import written_whole
 from limner.hub.remote import push
 from limner.hub.save import load_part, save_part
 from limner.pipeline.compilation import compile_blocks
+from limner.pipeline.editing import Editing
 from limner.pipeline.index import FORMAT, INDEX, find, read_index
-from limner.pipeline.masks import check_mask, tokens_under
 from limner.pipeline.settings import Settings, checked, pictures_asked
 from limner.show.images import to_images
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Preview:
     pictures: Tensor
 
 
-class Pipeline:
+class Pipeline(Editing):
     """A tokenizer and a generator that draw together.
 
     Args:
@@ -79,6 +80,8 @@ class Pipeline:
         classes: names of the classes, in the order of their numbers.
         size: default height and width of pictures, in pixels.
         text_encoder: for generators that read text features.
+        styles: names of the styles, in the order of their numbers.
+        defaults: settings of a call that says nothing of them, {"guidance": 2.0}.
 
     Raises:
         ConfigError: the generator draws other codes than the tokenizer has.
@@ -91,12 +94,16 @@ class Pipeline:
         classes: Sequence[str] = (),
         size: tuple[int, int] = (256, 256),
         text_encoder: TextEncoder | None = None,
+        styles: Sequence[str] = (),
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         _check_codes(tokenizer, generator)
         self.tokenizer = tokenizer.eval()
         self.generator = generator.eval()
         self.generator.canvas = tokenizer.canvas
         self.classes = tuple(classes)
+        self.styles = tuple(styles)
+        self.defaults = checked(dict(defaults or {}))
         self.size = size
         self.text_encoder = text_encoder
 
@@ -123,7 +130,27 @@ class Pipeline:
         tokenizer = load_part(directory / "tokenizer", TOKENIZERS, device=device)
         generator = load_part(directory / "model", MODELS, dtype=dtype, device=device)
         height, width = index["size"]
-        return cls(tokenizer, generator, index["classes"], (height, width), text_encoder)
+        return cls(
+            tokenizer,
+            generator,
+            index["classes"],
+            (height, width),
+            text_encoder,
+            index.get("styles", ()),
+            index.get("settings"),
+        )
+
+    def with_generator(self, generator: Generator) -> Pipeline:
+        """Return the same pipeline with another generator."""
+        return Pipeline(
+            self.tokenizer,
+            generator,
+            self.classes,
+            self.size,
+            self.text_encoder,
+            self.styles,
+            self.defaults,
+        )
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write the pipeline whole or not at all: limner.json, tokenizer/ and model/."""
@@ -134,7 +161,12 @@ class Pipeline:
 
     def index(self) -> str:
         """Return the text of limner.json, which makes a directory with both parts a pipeline."""
-        index = {"limner": FORMAT, "classes": list(self.classes), "size": list(self.size)}
+        index: dict[str, Any] = {"limner": FORMAT, "classes": list(self.classes)}
+        if self.styles:
+            index["styles"] = list(self.styles)
+        index["size"] = list(self.size)
+        if self.defaults:
+            index["settings"] = self.defaults
         return json.dumps(index, indent=1) + "\n"
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
@@ -159,6 +191,7 @@ class Pipeline:
         classes: Sequence[int | str] | None = None,
         prompts: Sequence[str] | None = None,
         *,
+        styles: Sequence[int | str] | None = None,
         hooks: Sequence[Hook] = (),
         callback_on_step_end: Callable[[Pipeline, int, list[Event]], None] | None = None,
         **settings: Any,
@@ -168,16 +201,17 @@ class Pipeline:
         Args:
             classes: a class name or number for each picture.
             prompts: a text for each picture.
+            styles: a style name or number for each picture, where the generator knows styles.
             hooks: called after every step with what each row drew.
             callback_on_step_end: called as callback(pipeline, step, events) after every step; it
                 may raise `limner.decoding.loop.Cancelled` to stop.
             **settings: see `Settings`: count, seed, guidance, temperature, top_k, top_p, min_p,
-                steps, size, processors.
+                steps, size, processors, smooth, annealing.
 
         Raises:
             ConfigError: a class, size or setting that is not accepted.
         """
-        asked = self._ask(classes, prompts, Settings(**checked(settings)))
+        asked = self._ask(classes, prompts, styles, self.settled(settings))
         if callback_on_step_end is not None:
             hooks = [*hooks, _callback(self, callback_on_step_end)]
         return self._result(asked, hooks)
@@ -186,45 +220,45 @@ class Pipeline:
         self,
         classes: Sequence[int | str] | None = None,
         prompts: Sequence[str] | None = None,
+        *,
+        styles: Sequence[int | str] | None = None,
+        every: int = 1,
         **settings: Any,
     ) -> Iterator[Preview]:
-        """Draw pictures and yield a preview after every step; arguments as for a call."""
-        return self._previews(self._ask(classes, prompts, Settings(**checked(settings))))
+        """Draw pictures and yield a preview after every so many steps, and after the last.
 
-    def _previews(self, asked: Asked) -> Iterator[Preview]:
-        for events in steps(self.generator, asked.rows):
+        Other arguments are as for a call.
+        """
+        check(every >= 1, "every", every, "at least 1")
+        asked = self._ask(classes, prompts, styles, self.settled(settings))
+        return self._previews(asked, every)
+
+    def _previews(self, asked: Asked, every: int) -> Iterator[Preview]:
+        for number, events in enumerate(steps(self.generator, asked.rows), start=1):
+            if number % every and not all(event.finished for event in events):
+                continue
             tokens = stack([row.tokens for row in asked.leads])
             step = events[0].step
             yield Preview(step.index + 1, step.total, self.preview(tokens))
 
-    def edit(
+    def draw_from(
         self,
-        picture: Image.Image | Tensor,
-        mask: Image.Image | Tensor,
+        given: Tokens,
         classes: Sequence[int | str] | None = None,
         prompts: Sequence[str] | None = None,
         *,
+        styles: Sequence[int | str] | None = None,
         hooks: Sequence[Hook] = (),
         **settings: Any,
     ) -> Result:
-        """Draw part of a picture anew; the tokens of the rest are held fixed.
+        """Draw what is not known of tokens [1, N]; see `Editing` for the usual ways to have some.
 
         Args:
-            picture: PIL image or float [channels, H, W] in [-1, 1].
-            mask: white (or True) where it is drawn anew, of the picture's size.
-            classes: a class for each of the variants to draw, or None.
-
-        Raises:
-            ConfigError: the mask has another size, is empty or covers everything.
+            given: of a picture of the size that the settings name.
+            classes, prompts, styles, hooks, **settings: as for a call; several pictures are
+                variants of what is given.
         """
-        pixels = to_pixels(picture) if isinstance(picture, Image.Image) else picture
-        redraw = to_mask(mask) if isinstance(mask, Image.Image) else mask.bool()
-        check_mask(redraw, (pixels.shape[-2], pixels.shape[-1]))
-        settings = {**checked(settings), "size": tuple(pixels.shape[-2:])}
-        with torch.no_grad():
-            given = self.tokenizer.encode(pixels.unsqueeze(0).to(self.tokenizer.device))
-        given.known = ~tokens_under(redraw, given.layout).unsqueeze(0).to(given.known.device)
-        asked = self._ask(classes, prompts, Settings(**settings), given)
+        asked = self._ask(classes, prompts, styles, self.settled(settings), given)
         return self._result(asked, hooks)
 
     @torch.no_grad()
@@ -238,58 +272,84 @@ class Pipeline:
         Raises:
             ConfigError: no such class; names the nearest.
         """
-        if not isinstance(name, str):
-            return operator.index(name)
-        for fold in (str, str.casefold):  # classes may differ in case alone
-            known = [fold(each) for each in self.classes]
-            if fold(name) in known:
-                return known.index(fold(name))
-        if name.isdecimal():
-            return int(name)
-        raise unknown("class", name, self.classes)
+        return _number("class", name, self.classes)
+
+    def style_number(self, name: int | str) -> int:
+        """Return the number of a style given by name or number.
+
+        Raises:
+            ConfigError: no such style, or no styles at all.
+        """
+        if not self.styles:
+            raise ConfigError(f"style={name!r} is not accepted: this model knows no styles")
+        return _number("style", name, self.styles)
+
+    def settled(self, given: dict[str, Any]) -> Settings:
+        """Return how pictures are drawn if so much is said of it.
+
+        Raises:
+            ConfigError: a setting that does not exist or is not accepted.
+        """
+        return Settings(**{**self.defaults, **checked(given)})
 
     def _ask(
         self,
         classes: Sequence[int | str] | None,
         prompts: Sequence[str] | None,
+        styles: Sequence[int | str] | None,
         settings: Settings,
         given: Tokens | None = None,
     ) -> Asked:
         """Check everything and make the rows; nothing is drawn yet."""
-        count = pictures_asked(classes, prompts, settings.count)
+        count = pictures_asked(classes, prompts, styles, settings.count)
         settings.check_seeds(count)
-        labels = None if classes is None else [self.class_number(name) for name in classes]
-        if labels is not None:
-            labels *= count // len(labels)
-        texts = None if prompts is None else list(prompts) * (count // len(prompts))
-        request = Request(count, labels, texts, self.text_encoder)
+        labels = _repeated(classes, self.class_number, count)
+        texts = _repeated(prompts, str, count)
+        drawn_in = _repeated(styles, self.style_number, count)
+        request = Request(count, labels, texts, drawn_in, self.text_encoder)
         condition = self.generator.condition.ask(request)
         height, width = settings.size or self.size
-        layout = self.tokenizer.layout(height, width)
-        options = settings.options(self.generator.guidance)
+        layout = self.generator.layout(self.tokenizer, height, width, settings.steps)
+        codes = self._codes_to_mix() if settings.smooth else None
+        options = settings.options(self.generator.guidance, codes)
+        if options.annealing is not None:
+            options.annealing.check_fits(self.generator.head)
         leads, rows = [], []
         for index in range(count):
             one = {name: value[index : index + 1] for name, value in condition.items()}
-            tokens = self._blank(layout) if given is None else given.clone()
+            tokens = self._blank(layout, codes) if given is None else _given(given, codes)
             noise = SeededNoise(settings.seed_of(index))
             made = self.generator.begin(tokens.to(self.generator.device), one, options, noise)
             leads.append(made[0])
             rows += made
         records = tuple(
-            settings.record(index, self._class_name(labels, index), texts, (height, width))
+            settings.record(
+                index,
+                (_name(labels, index, self.classes), _name(drawn_in, index, self.styles)),
+                texts,
+                (height, width),
+            )
             for index in range(count)
         )
         return Asked(rows, leads, records)
 
-    def _class_name(self, labels: Sequence[int] | None, index: int) -> int | str | None:
-        if labels is None:
-            return None
-        label = labels[index]
-        return self.classes[label] if label < len(self.classes) else label
-
-    def _blank(self, layout: Any) -> Tokens:
+    def _blank(self, layout: Any, codes: Tensor | None) -> Tokens:
+        if codes is not None:
+            return empty(layout, 1, self.tokenizer.codes, codes.shape[1], dtype=codes.dtype)
         dtype = next(self.generator.parameters()).dtype
         return empty(layout, 1, self.tokenizer.codes, self.tokenizer.width, dtype=dtype)
+
+    def _codes_to_mix(self) -> Tensor:
+        """Return what each code says, float [V, D].
+
+        Raises:
+            ConfigError: tokens cannot hold mixtures of codes.
+        """
+        codes = self.tokenizer.code_vectors() if self.tokenizer.mixes else None
+        if codes is None:
+            name = type(self.tokenizer).__name__
+            raise ConfigError(f"smooth=True is not accepted: codes of {name} cannot be mixed")
+        return codes.detach()
 
     @torch.no_grad()
     def _result(self, asked: Asked, hooks: Sequence[Hook]) -> Result:
@@ -300,6 +360,14 @@ class Pipeline:
         return Result(pictures.float().cpu(), tokens, asked.records)
 
 
+def _given(given: Tokens, codes: Tensor | None) -> Tokens:
+    """Return a row's own copy of what is given; with the values of its codes to mix with others."""
+    tokens = given.clone()
+    if codes is not None and tokens.ids is not None:
+        tokens.values = codes[tokens.ids[..., 0]]
+    return tokens
+
+
 @dataclass(frozen=True)
 class Asked:
     """What was asked for, ready to be drawn."""
@@ -307,6 +375,32 @@ class Asked:
     rows: list[Row]
     leads: list[Row]
     records: tuple[dict[str, Any], ...]
+
+
+def _number(kind: str, name: int | str, names: Sequence[str]) -> int:
+    """Return the number of what is given by name or number."""
+    if not isinstance(name, str):
+        return operator.index(name)
+    for fold in (str, str.casefold):  # names may differ in case alone
+        known = [fold(each) for each in names]
+        if fold(name) in known:
+            return known.index(fold(name))
+    if name.isdecimal():
+        return int(name)
+    raise unknown(kind, name, names)
+
+
+def _name(numbers: Sequence[int] | None, index: int, names: Sequence[str]) -> int | str | None:
+    """Return the name of number `index`, or the number where it has none."""
+    if numbers is None:
+        return None
+    number = numbers[index]
+    return names[number] if number < len(names) else number
+
+
+def _repeated(given: Sequence[Any] | None, read: Callable[[Any], T], count: int) -> list[T] | None:
+    """Return what is given, read and repeated to `count`."""
+    return None if given is None else [read(each) for each in given] * (count // len(given))
 
 
 def _check_codes(tokenizer: Tokenizer, generator: Generator) -> None:

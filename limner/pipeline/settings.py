@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from limner.core.errors import ConfigError, check, unknown
 from limner.core.guidance import Guidance
 from limner.core.row import Options
+from limner.heads.annealing import StepAnnealing
 from limner.heads.guidance import schedule
+from limner.heads.mixtures import Mixture
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,10 @@ class Settings:
             schedule of `limner.heads.guidance`.
         size: height and width in pixels; None: the pipeline's.
         temperature, top_k, top_p, min_p, steps, processors: see `limner.core.row.Options`.
+        smooth: draw mixtures of codes (VAR's `more_smooth`), where the tokenizer can mix them.
+        annealing: fewer solver steps as drawing goes on (DiSA), for diffusion and flow heads:
+            "50-5" from 50 to 5, "50-5-cosine", or a `limner.heads.annealing.StepAnnealing`. None:
+            the head's own number at every step.
     """
 
     count: int | None = None
@@ -35,12 +43,21 @@ class Settings:
     steps: int | None = None
     size: tuple[int, int] | None = None
     processors: tuple[Any, ...] = ()
+    smooth: bool = False
+    annealing: str | StepAnnealing | None = None
 
     def __post_init__(self) -> None:
         fits = isinstance(self.guidance, (int, float)) or hasattr(self.guidance, "active")
         check(fits, "guidance", self.guidance, "a number or a schedule")
         pair = isinstance(self.size, (tuple, list)) and len(self.size) == 2
         check(self.size is None or pair, "size", self.size, "height and width in pixels")
+        _ = self.steps_annealed
+
+    @property
+    def steps_annealed(self) -> StepAnnealing | None:
+        """What `annealing` says."""
+        said = self.annealing
+        return StepAnnealing.read(said) if isinstance(said, str) else said
 
     def check_seeds(self, count: int) -> None:
         """Raise ConfigError unless there is a seed for each of so many pictures."""
@@ -48,8 +65,12 @@ class Settings:
             accepted = f"a whole number, or {count} of them: one for each picture"
             check(len(self.seed) == count, "seed", list(self.seed), accepted)
 
-    def options(self, published: str) -> Options:
-        """Return the rows' options; a plain number becomes the published schedule."""
+    def options(self, published: str, codes: Tensor | None = None) -> Options:
+        """Return the rows' options; a plain number becomes the published schedule.
+
+        Args:
+            codes: float [V, D], what mixtures are made of; None: there are none.
+        """
         guidance = self.guidance
         if isinstance(guidance, (int, float)):
             guidance = schedule(published, float(guidance))
@@ -61,6 +82,8 @@ class Settings:
             self.min_p,
             self.steps,
             self.processors,
+            None if codes is None else Mixture(codes),
+            self.steps_annealed,
         )
 
     def seed_of(self, index: int) -> int:
@@ -70,14 +93,16 @@ class Settings:
     def record(
         self,
         index: int,
-        name: int | str | None,
+        names: tuple[int | str | None, int | str | None],
         prompts: Sequence[str] | None,
         size: tuple[int, int],
     ) -> dict[str, Any]:
-        """Return a picture's settings as plain values."""
+        """Return a picture's settings as plain values; `names` are its class and its style."""
         guidance = self.guidance
+        label, style = names
         return {
-            "class": name,
+            "class": label,
+            **({} if style is None else {"style": style}),
             "prompt": None if prompts is None else prompts[index],
             "seed": self.seed_of(index),
             "guidance": guidance if isinstance(guidance, (int, float)) else repr(guidance),
@@ -86,6 +111,8 @@ class Settings:
             "top_p": self.top_p,
             "min_p": self.min_p,
             "steps": self.steps,
+            **({"smooth": True} if self.smooth else {}),
+            **({} if self.annealing is None else {"annealing": str(self.annealing)}),
             "size": list(size),
         }
 
@@ -98,15 +125,20 @@ def checked(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def pictures_asked(
-    classes: Sequence[Any] | None, prompts: Sequence[str] | None, count: int | None
+    classes: Sequence[Any] | None,
+    prompts: Sequence[str] | None,
+    styles: Sequence[Any] | None,
+    count: int | None,
 ) -> int:
     lengths = set()
-    for field, each in (("classes", classes), ("prompts", prompts)):
+    for field, each in (("classes", classes), ("prompts", prompts), ("styles", styles)):
         if each is not None:
             check(not isinstance(each, str) and len(each) > 0, field, each, "a list of one or more")
             lengths.add(len(each))
     if len(lengths) > 1:
-        raise ConfigError("classes and prompts must be as many: one of each for every picture")
+        raise ConfigError(
+            "classes, prompts and styles must be as many: one of each for every picture"
+        )
     base = lengths.pop() if lengths else 1
     check(count is None or count > 0, "count", count, "1 or more")
     return base * (count or 1)

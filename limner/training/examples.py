@@ -21,29 +21,38 @@ class Told:
     """What a generator is told about each picture, and how it takes it.
 
     Args:
-        conditioner: the generator's; it takes the labels or the captions.
+        conditioner: the generator's; it takes some of the following.
         labels: int64 [n].
-        captions: n texts; empty where it takes labels.
+        styles: int64 [n].
+        captions: n texts; empty where it takes none.
         encoder: reads the captions, for generators on text features.
     """
 
     conditioner: Conditioner
     labels: Tensor
+    styles: Tensor
     captions: Sequence[str] = ()
     encoder: TextEncoder | None = None
 
     def of(self, index: Tensor) -> Condition:
         """Return the condition of pictures, int64 [B]."""
-        if self.conditioner.by == "class":
-            return self.conditioner.ask(Request(len(index), labels=self.labels[index].tolist()))
-        captions = [self.captions[i] for i in index.tolist()]
-        return self.conditioner.ask(Request(len(index), prompts=captions, encoder=self.encoder))
+        by = self.conditioner.by
+        request = Request(
+            count=len(index),
+            labels=self.labels[index].tolist() if "class" in by else None,
+            prompts=[self.captions[i] for i in index.tolist()] if "prompt" in by else None,
+            styles=self.styles[index].tolist() if "style" in by else None,
+            encoder=self.encoder,
+        )
+        return self.conditioner.ask(request)
 
     def shuffled(self, rng: torch.Generator) -> Told:
         """Return the same under each other's names: what is told is then wrong."""
         order = torch.randperm(len(self.labels), generator=rng)
         captions = [self.captions[i] for i in order.tolist()] if self.captions else ()
-        return replace(self, labels=self.labels[order], captions=captions)
+        return replace(
+            self, labels=self.labels[order], styles=self.styles[order], captions=captions
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +104,7 @@ def examples_of(
 ) -> Examples:
     """Return what a generator learns from the pictures of a source that have tokens."""
     index = cache.index.tolist()
-    captions = [source.caption(i) for i in index] if conditioner.by != "class" else ()
-    told = Told(conditioner, source.labels[cache.index], captions, encoder)
+    captions = [source.caption(i) for i in index] if "prompt" in conditioner.by else ()
+    labels, styles = source.labels[cache.index], source.style[cache.index]
+    told = Told(conditioner, labels, styles, captions, encoder)
     return Examples(cache, layout, told, [source.keys[i] for i in index])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from limner.conditions.t5 import T5TextEncoder
+from limner.core.errors import ConfigError
 from limner.core.generator import Generator
 from limner.core.head import LossBreakdown
 from limner.core.registry import MODELS
@@ -19,6 +20,7 @@ from limner.pipeline import Pipeline
 from limner.pipeline.compilation import compile_blocks
 from limner.training.engine import Engine
 from limner.training.examples import Examples, examples_of
+from limner.training.growth import scales_learned, token_weights
 from limner.training.learner import load_weights
 from limner.training.measure import baselines, held_out_loss
 from limner.training.parts import build_part, start_from_codes
@@ -42,8 +44,8 @@ class GeneratorLoss(nn.Module):
 
     def forward(self, piece: Piece) -> LossBreakdown:
         """Return the loss of tokens and condition; as it is measured outside of training."""
-        tokens, condition = piece.content
-        return self.generator.loss(tokens, condition, piece.rng if self.training else None)
+        tokens, condition, *weight = piece.content
+        return self.generator.loss(tokens, condition, piece.rng if self.training else None, *weight)
 
 
 class GeneratorTask:
@@ -67,11 +69,22 @@ class GeneratorTask:
         self.encoder = None if recipe.text_encoder is None else T5TextEncoder(recipe.text_encoder)
         torch.manual_seed(recipe.seed)
         self.network: Generator = build_part(MODELS, recipe.model, self.data.facts())
+        if recipe.growth is not None and not self.network.grows:
+            raise ConfigError(
+                f"growth={recipe.growth} is not accepted: {type(self.network).__name__} does not "
+                "learn scale by scale"
+            )
         if recipe.start_from_codes and recipe.model.weights is None:
             start_from_codes(self.network, self.data.tokenizer, seeded(recipe.seed, "codes"))
         size = (recipe.data.size, recipe.data.size)
         self.pipeline = Pipeline(
-            self.data.tokenizer, self.network, self.data.classes, size, self.encoder
+            self.data.tokenizer,
+            self.network,
+            self.data.classes,
+            size,
+            self.encoder,
+            styles=self.data.train.styles,
+            defaults=recipe.sample.draw(),
         )
         conditioner, data, layout = self.network.condition, self.data, self.data.layout
         self.train = examples_of(data.train_tokens, data.train, layout, conditioner, self.encoder)
@@ -92,10 +105,20 @@ class GeneratorTask:
     def pieces(self, step: int) -> list[Piece]:
         """Return this process's pieces of the batch of a step."""
         index = self.order.take(self.share.first(step), self.share.size)
+        weight = self._weight(step)
         return [
-            self.share.piece(step, number, self.train.take(part, self.engine.device))
+            self.share.piece(step, number, (*self.train.take(part, self.engine.device), *weight))
             for number, part in enumerate(index.split(self.share.piece_size))
         ]
+
+    def _weight(self, step: int) -> list[Tensor]:
+        """Return how much each token counts at a step, float [N]; nothing where all are alike."""
+        growth, optimizer, layout = self.recipe.growth, self.recipe.optimizer, self.data.layout
+        if growth is None:
+            return []
+        used = self.recipe.budget.share(step, 0.0)
+        scales, finest = scales_learned(growth, len(layout.segments), used, optimizer.warmup)
+        return [token_weights(layout, scales, finest).to(self.engine.device)]
 
     def after(self, pieces: Sequence[Piece]) -> Mapping[str, float | Tensor]:
         """Nothing follows a step."""
@@ -179,5 +202,4 @@ class GeneratorTask:
         """A pipeline of this process's own: a spread network answers all processes at once."""
         network = build_part(MODELS, self.recipe.model, self.data.facts()).to(self.engine.device)
         load_weights(network, weights)
-        pipeline = self.pipeline
-        return Pipeline(pipeline.tokenizer, network, pipeline.classes, pipeline.size, self.encoder)
+        return self.pipeline.with_generator(network)

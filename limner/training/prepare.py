@@ -55,10 +55,12 @@ class Prepared:
         """Return what a generator's configuration takes from the data, by field name."""
         return {
             "classes": len(self.classes),
+            "styles": max(1, len(self.train.styles)),
             "codebook_size": self.tokenizer.codebook_size,
             "scales": [segment.size[1:] for segment in self.layout.segments],
             "tokens": len(self.layout),
             "token_width": self.tokenizer.width,
+            "bits": self.tokenizer.codes,
         }
 
 

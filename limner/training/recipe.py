@@ -226,6 +226,35 @@ class SampleRecipe:
         check(self.each >= 0, "each", self.each, "0 or more")
         check(self.times >= 1, "times", self.times, "at least 1")
 
+    def draw(self) -> dict[str, Any]:
+        """Return the settings that a pipeline is called with."""
+        return {
+            "guidance": self.guidance,
+            "temperature": self.temperature,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+        }
+
+
+@dataclass(frozen=True)
+class GrowthRecipe:
+    """Progressive training of next-scale models, see `limner.training.growth`.
+
+    Args:
+        first: scales that are learned from the start.
+        until: share of the budget at which all are; the others join one by one on the way.
+        rise: share of the budget over which a scale that joins comes to count like the others.
+    """
+
+    first: int = 5
+    until: float = 0.5
+    rise: float = 1 / 300
+
+    def __post_init__(self) -> None:
+        check(self.first >= 1, "first", self.first, "at least 1")
+        check(0 < self.until <= 1, "until", self.until, "above 0 and at most 1")
+        check(0 <= self.rise < 1, "rise", self.rise, "at least 0 and below 1")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecipe:
@@ -284,6 +313,7 @@ class Recipe(RunRecipe):
         text_encoder: T5 weights, for models that read captions; None: none is needed.
         start_from_codes: a fresh model begins with what the tokenizer knows of its codes, where it
             can: those that look alike begin alike.
+        growth: learn coarse scales first, for next-scale models; None: all from the start.
         sample: pictures drawn.
     """
 
@@ -291,7 +321,13 @@ class Recipe(RunRecipe):
     model: PartRecipe
     text_encoder: str | None = None
     start_from_codes: bool = False
+    growth: GrowthRecipe | None = None
     sample: SampleRecipe = field(default_factory=SampleRecipe)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        counted = self.growth is None or self.budget.steps is not None
+        check(counted, "growth", self.growth, "null, or given with a budget of steps")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -127,11 +127,10 @@ class RunFolder:
 
     def draw_samples(self, pipeline: Pipeline, sample: SampleRecipe, seed: int, name: str) -> None:
         """Write a picture with a row of samples for each class."""
-        settings = to_dict(sample) | {"seed": seed}
-        each, _ = settings.pop("each"), settings.pop("times")
+        settings = sample.draw() | {"seed": seed}
         rows = range(max(1, min(len(pipeline.classes), SHOWN_CLASSES)))
-        drawn = pipeline(classes=[row for row in rows for _ in range(each)], **settings)
-        save_png(contact_sheet(drawn.pictures, each), self.path / name, settings)
+        drawn = pipeline(classes=[row for row in rows for _ in range(sample.each)], **settings)
+        save_png(contact_sheet(drawn.pictures, sample.each), self.path / name, settings)
 
 
 def _make_room(path: Path) -> None:

@@ -72,7 +72,8 @@ def test_a_run_is_measured_and_the_command_measures_it_again(limner, trained: Pa
     first = result_in("out")
     drawing, real = first.protocol.drawing, first.protocol.real
     assert drawing is not None
-    assert drawing.settings["guidance"] == 1.5 and drawing.settings["top_p"] == 1.0
+    assert drawing.settings["guidance"] == 1.5
+    assert drawing.settings["top_p"] == 0.98  # of the recipe, as the run keeps it
     assert (drawing.seed, drawing.batch, drawing.dtype) == (0, 16, "float32")
     assert (real.name, first.protocol.made.count) == ("twemoji (held-out)", 40)
     assert first.numbers["frechet_distance"].real_count == 40

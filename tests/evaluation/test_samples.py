@@ -179,7 +179,7 @@ def test_classes_are_asked_for_as_often_as_they_are_there(tiny_pipeline: Pipelin
 
 def test_captions_need_an_evaluation_set() -> None:
     class Told:
-        by = "prompt"
+        by = ("prompt",)
 
     class Generator:
         condition = Told()

@@ -9,8 +9,10 @@ import pytest
 from limner.core.config import from_dict, to_dict
 from limner.core.errors import ConfigError
 from limner.core.registry import MODELS, TOKENIZERS
+from limner.hub.build import weightless
 from limner.recipes import list_recipes
 from limner.training import dump_recipe, load_recipe
+from limner.training.optimizer import build_optimizer
 from limner.training.recipe import PartRecipe, Recipe
 
 TINY = "llamagen/tiny"
@@ -23,6 +25,9 @@ def test_packaged_recipes_name_parts_that_exist(name: str) -> None:
     parts = [(TOKENIZERS, recipe.tokenizer)]
     parts += [(MODELS, recipe.model)] if isinstance(recipe, Recipe) else []
     for registry, part in parts:
+        if part.variant is None and part.family is None:
+            assert part.weights is not None  # which say what it is
+            continue
         if part.variant is not None:
             variant = registry.get_variant(part.variant)
             family, values = registry.get_family(variant.family), to_dict(variant.config)
@@ -41,6 +46,42 @@ def test_extended_recipes_keep_what_they_do_not_state() -> None:
     large = load_recipe("llamagen/xl-384", {"data.source": "x"})
     assert (large.data.size, large.model.variant) == (384, "llamagen-xl")
     assert (large.optimizer, large.budget) == (base.optimizer, base.budget)
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "batch", "rate", "end", "decay"),
+    [  # as the commands of FoundationVision/VAR's README have it: ep, bs, tblr, wpe, twde
+        ("d16", 200, 768, 1e-4, 0.1, 0.05),
+        ("d20", 250, 768, 1e-4, 0.1, 0.05),
+        ("d24", 350, 768, 8e-5, 0.01, 0.05),
+        ("d30", 350, 1024, 8e-5, 0.01, 0.08),
+        ("d36-512", 350, 768, 8e-5, 0.01, 0.08),
+    ],
+)
+def test_var_is_trained_as_published(
+    name: str, epochs: int, batch: int, rate: float, end: float, decay: float
+) -> None:
+    recipe = load_recipe(f"var/{name}", {"data.source": "x"})
+    optimizer, budget = recipe.optimizer, recipe.budget
+    pictures = 1_281_167
+    assert (budget.batch, budget.steps) == (batch, epochs * -(-pictures // batch))
+    assert optimizer.lr == pytest.approx(rate * batch / 256)
+    assert (optimizer.final, optimizer.hold, optimizer.warmup) == (end, 0.05, 1 / 50)
+    ends = optimizer.final_weight_decay or optimizer.weight_decay
+    assert (optimizer.weight_decay, ends, optimizer.clip) == (0.05, decay, 2.0)
+    assert isinstance(recipe, Recipe)
+    variant = MODELS.get_variant(str(recipe.model.variant))
+    tokenizer = TOKENIZERS.get_variant("var-vqvae").config
+    scales = recipe.tokenizer.config.get("scales", tokenizer.scales)
+    assert tuple(scales) == variant.config.scales
+    assert recipe.data.size == 16 * scales[-1]
+    with weightless():
+        model = MODELS.create(str(recipe.model.variant))
+    decayed = build_optimizer(model, optimizer).param_groups[0]["params"]
+    names = {id(weight): name for name, weight in model.named_parameters()}
+    kept = {names[id(weight)].split(".")[-2] for weight in decayed}
+    assert {"qkv", "into", "out", "linear", "words", "table", "output"} >= kept
+    assert not {"start", "places", "scales"} & kept
 
 
 def test_overrides_by_path() -> None:
@@ -121,3 +162,12 @@ def test_a_part_is_named_once() -> None:
     PartRecipe(variant="llamagen-b", weights="folder")
     with pytest.raises(ConfigError):
         PartRecipe(family="llamagen", variant="llamagen-b")
+
+
+def test_weights_alone_replace_what_a_recipe_says_of_a_part() -> None:
+    said = load_recipe("llamagen/tiny", {"tokenizer.weights": "runs/mine"})
+    assert said.tokenizer == PartRecipe(weights="runs/mine")
+    named = load_recipe("llamagen/tiny", {"tokenizer": {"family": "vqgan", "weights": "runs/mine"}})
+    assert named.tokenizer == PartRecipe(family="vqgan", weights="runs/mine")
+    changed = load_recipe("llamagen/tiny", {"model": {"weights": "x", "config": {"dropout": 0.2}}})
+    assert changed.model == PartRecipe(weights="x", config={"dropout": 0.2})
