@@ -4,6 +4,7 @@
 #   make test                    the tests
 #   make test-all                the tests and the slow ones
 #   make lint                    style, types and the import contract
+#   make docs                    the documentation, into site/
 #
 # PYTHON=python3.12 chooses the interpreter, VENV=path the environment; ARGS="..." is handed on to
 # `limner quickstart` or to pytest. pip's own variables (PIP_INDEX_URL, ...) are respected.
@@ -18,9 +19,10 @@ CONSTRAINTS := constraints/cpu.txt
 INPUTS := pyproject.toml $(CONSTRAINTS) Makefile
 RUNTIME := $(VENV)/.limner-runtime
 DEV := $(VENV)/.limner-dev
+PAGES := $(VENV)/.limner-docs
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS)
 
-.PHONY: help setup quickstart test test-all lint format clean clean-all
+.PHONY: help setup quickstart test test-all lint docs format clean clean-all
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -42,6 +44,11 @@ $(DEV): $(INPUTS) | $(BIN)/python
 	@$(INSTALL) -e '.[dev]'
 	@touch $(RUNTIME) $@
 
+$(PAGES): $(INPUTS) | $(BIN)/python
+	@echo "installing limner and the tools of its documentation"
+	@$(INSTALL) -e '.[docs]'
+	@touch $(RUNTIME) $@
+
 setup: $(DEV)
 
 quickstart: $(RUNTIME)
@@ -59,12 +66,15 @@ lint: $(DEV)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(PAGES)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 format: $(DEV)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find limner tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-all: clean

@@ -25,16 +25,22 @@ def replay(pattern: str) -> Callable[[Replay], Replay]:
     return register
 
 
+def replays() -> dict[str, Replay]:
+    """Return all replays by the pattern of the cases that they run."""
+    for module in pkgutil.iter_modules(limner.verify.__path__, "limner.verify."):
+        importlib.import_module(module.name)
+    return dict(_REPLAYS)
+
+
 def replay_of(case: Case) -> Replay:
     """Return the replay of a case; of several patterns that fit, the longest goes first.
 
     Raises:
         CaseError: there is none.
     """
-    for module in pkgutil.iter_modules(limner.verify.__path__, "limner.verify."):
-        importlib.import_module(module.name)
+    known = replays()
     title = f"{case.system}/{case.name}"
-    fits = [pattern for pattern in _REPLAYS if fnmatchcase(title, pattern)]
+    fits = [pattern for pattern in known if fnmatchcase(title, pattern)]
     if not fits:
-        raise CaseError(f"no replay for {title!r}; known: {', '.join(sorted(_REPLAYS))}")
-    return _REPLAYS[max(fits, key=len)]
+        raise CaseError(f"no replay for {title!r}; known: {', '.join(sorted(known))}")
+    return known[max(fits, key=len)]
