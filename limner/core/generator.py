@@ -12,12 +12,14 @@ from torch import Tensor, nn
 
 from limner.core.canvas import Canvas, NoCanvas
 from limner.core.head import Head, LossBreakdown
+from limner.core.layout import Layout
 from limner.core.memory import Memory, NoMemory
 from limner.core.noise import Noise
 from limner.core.order import Order, Step
 from limner.core.request import Conditioner
 from limner.core.row import Condition, Options, Row
 from limner.core.slots import Slots
+from limner.core.tokenizer import Tokenizer
 from limner.core.tokens import Tokens
 
 
@@ -114,12 +116,14 @@ class Generator(nn.Module):
         condition: what is made of a request.
         guidance: name of the published guidance schedule, see `limner.heads.guidance`.
         canvas: what step inputs are computed from; set by the pipeline to its tokenizer's.
+        grows: whether `loss` takes a further `weight`, float [N], how much each token counts.
     """
 
     config: Any
     head: Head
     condition: Conditioner
     guidance: str = "constant"
+    grows: bool = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -152,6 +156,22 @@ class Generator(nn.Module):
                 quantities follow a fixed seed (evaluation).
         """
         raise NotImplementedError
+
+    def layout(
+        self, tokenizer: Tokenizer, height: int, width: int, steps: int | None = None
+    ) -> Layout:
+        """Return where the tokens stand of a picture that is to be drawn: as the tokenizer says.
+
+        Args:
+            tokenizer: whose tokens they are.
+            height: of the picture, in pixels.
+            width: of the picture, in pixels.
+            steps: asked for, for generators that choose by it where tokens stand.
+
+        Raises:
+            ConfigError: the size, or the number of steps, is not accepted.
+        """
+        return tokenizer.layout(height, width)
 
     def order(self, tokens: Tokens, options: Options, noise: Noise) -> Order:
         """Return the order in which one row's unknown tokens are drawn."""

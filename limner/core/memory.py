@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 from torch.nn import functional
@@ -40,6 +40,58 @@ class Reading(Protocol):
 
     def close(self) -> None:
         """End the pass: what its slots commit stays, the rest is forgotten."""
+        ...
+
+
+@runtime_checkable
+class ObservingReading(Protocol):
+    """A pass that also wants to know what layers ask before they attend."""
+
+    def observe(self, layer: int, queries: Callable[[Tensor], Tensor]) -> None:
+        """Hear a layer's queries, for those whose scores are not taken of plain ones.
+
+        Args:
+            layer: number of the attention layer, which attends next.
+            queries: int64 [w], slots of the pass -> their queries without biases, norms, scales
+                and positions, float [R, heads, w, d].
+        """
+        ...
+
+
+State = tuple[Tensor, ...]
+"""What a recurrent layer carries on, each part [R, ...]; all zeros where nothing was read yet."""
+
+
+class Recurrence(Protocol):
+    """What a recurrent layer computes over a sequence."""
+
+    def __call__(
+        self, x: Tensor, state: State | None, counts: Tensor | None
+    ) -> tuple[Tensor, State]:
+        """Map float [R, L, D] to outputs [R, L, ...] and the state after them.
+
+        Args:
+            state: what the slots before left; None: there were none.
+            counts: int64 [R], a row's slots from there on leave its state as it is, and their
+                outputs are arbitrary; None: all slots enter.
+        """
+        ...
+
+
+class RecurrentReading(Reading, Protocol):
+    """A pass whose layers may also carry states from slot to slot, in the order of the slots."""
+
+    def recur(self, layer: int, recurrence: Recurrence, x: Tensor) -> Tensor:
+        """Run a recurrence on from what earlier passes left.
+
+        Args:
+            layer: number of the recurrent layer.
+            recurrence: of that layer; it may be called more than once.
+            x: float [R, L, D].
+
+        Returns:
+            The outputs, [R, L, ...]; arbitrary on padding.
+        """
         ...
 
 
@@ -106,7 +158,7 @@ class NoMemory:
 
 
 class PassReading:
-    """The slots of one pass attend to each other, and nothing is remembered.
+    """The slots of one pass see each other, and nothing is remembered.
 
     Args:
         mask: bool [R or 1, 1, L, L], who sees whom; None: every slot sees every slot.
@@ -126,6 +178,10 @@ class PassReading:
     ) -> Tensor:
         """See `Reading.attend`."""
         return scaled_attention(query, key, value, self.mask, scale, dropout)
+
+    def recur(self, layer: int, recurrence: Recurrence, x: Tensor) -> Tensor:
+        """See `RecurrentReading.recur`."""
+        return recurrence(x, None, None)[0]
 
     def close(self) -> None:
         """Do nothing."""

@@ -30,6 +30,10 @@ class Options:
         min_p: keep tokens at least this share of the most likely one; 0 keeps all.
         steps: number of steps, where the order lets one choose; None: the model's default.
         processors: logits processors of this row alone, run between guidance and temperature.
+        mixture: draw mixtures of codes, see `limner.heads.mixtures`; the row's tokens must then
+            have room for values. None: codes.
+        annealing: fewer solver steps as drawing goes on, see `limner.heads.annealing`. None: the
+            head's own number at every step.
     """
 
     guidance: Guidance = field(default_factory=Unguided)
@@ -39,6 +43,8 @@ class Options:
     min_p: float = 0.0
     steps: int | None = None
     processors: tuple[Any, ...] = ()
+    mixture: Any = None
+    annealing: Any = None
 
     def __post_init__(self) -> None:
         check(self.temperature >= 0, "temperature", self.temperature, "0 or more")

@@ -28,6 +28,7 @@ class Tokenizer(nn.Module):
         width: D of continuous tokens; 0 where tokens are ids.
         factor: pixels a token covers along each side of the finest grid.
         canvas: what step inputs are computed from, for generators that ask for it.
+        mixes: whether tokens may hold mixtures of codes as values; their ids then say nothing.
     """
 
     config: Any
@@ -37,6 +38,7 @@ class Tokenizer(nn.Module):
     width: int = 0
     factor: int = 1
     canvas: Canvas = NoCanvas()
+    mixes: bool = False
 
     def layout(self, height: int, width: int, frames: int = 1, **schedule: Any) -> Layout:
         """Return where the tokens of a picture of this size stand.

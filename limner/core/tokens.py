@@ -95,7 +95,7 @@ def from_values(layout: Layout, values: Tensor) -> Tokens:
 
 
 def stack(batches: Sequence[Tokens]) -> Tokens:
-    """Join batches of one layout along the batch dimension."""
+    """Join batches of one layout, which hold ids and values alike, along the batch dimension."""
     first = batches[0]
     if len(batches) == 1:
         return first

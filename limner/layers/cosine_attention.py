@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from limner.core.memory import Reading
+from limner.core.memory import ObservingReading, Reading
+from limner.layers.rotary import rotate
 
 
 class BiasedAttention(nn.Module):
@@ -35,15 +36,28 @@ class BiasedAttention(nn.Module):
         self.value_bias = nn.Parameter(torch.zeros(width))
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, reading: Reading) -> Tensor:
-        """Attend from float [R, L, width]."""
+    def forward(self, x: Tensor, reading: Reading, rotation: Tensor | None = None) -> Tensor:
+        """Attend from float [R, L, width].
+
+        Args:
+            rotation: float [R or 1, 1, L, d / 2, 2], see `rotate`; None: positions are not turned.
+        """
         bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias), self.value_bias])
         qkv = functional.linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         query, key = self.compared(query, key)
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
+        if isinstance(reading, ObservingReading):
+            reading.observe(self.layer, lambda slots: self.plain_queries(x[:, slots]))
         mixed = reading.attend(self.layer, query, key, value, self.scale)
         out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out
+
+    def plain_queries(self, x: Tensor) -> Tensor:
+        """Return the queries of float [R, L, width] without their bias, float [R, heads, L, d]."""
+        weight = self.qkv.weight[: x.shape[-1]]
+        return functional.linear(x, weight).unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def compared(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         """Return queries and keys [R, heads, L, d] as their scores are taken and remembered."""

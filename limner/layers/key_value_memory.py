@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from limner.core.errors import LimnerError
 from limner.core.memory import as_heads, scaled_attention
 from limner.core.row import Row
 from limner.core.slots import ABSENT, Slots, Visible, attention_mask
+from limner.layers.places import Places, grown
 
 
 @dataclass
@@ -90,56 +92,51 @@ class KeyValueMemory:
 
     Args:
         layers: number of attention layers.
-        heads: key heads of a layer.
-        head_width: channels of a head.
-        capacity: entries a row can hold, scratch entries included.
+        heads: key heads of a layer; several numbers: of each.
+        head_width: channels of a head; several numbers: of each layer's.
+        capacity: entries a row can keep. What a pass brings beyond that and does not keep is seen
+            in a copy, one layer at a time.
     """
 
     def __init__(
         self,
         layers: int,
-        heads: int,
-        head_width: int,
+        heads: int | Sequence[int],
+        head_width: int | Sequence[int],
         capacity: int,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
         self.capacity = capacity
-        room = capacity + 1  # the last entry is never kept: padding that has no room goes there
-        empty = torch.empty(0, heads, room, head_width, device=device, dtype=dtype)
-        self.keys = [empty] * layers
-        self.values = [empty] * layers
-        self.ledgers = [Ledger.empty(0, room)] * layers
-        self._rows: list[Row] = []
+        sizes = ([n] * layers if isinstance(n, int) else n for n in (heads, head_width))
+        self.keys = [
+            torch.empty(0, count, capacity, width, device=device, dtype=dtype)
+            for count, width in zip(*sizes, strict=True)
+        ]
+        self.values = list(self.keys)
+        self.ledgers = [Ledger.empty(0, capacity)] * layers
+        self._places = Places()
 
     def admit(self, rows: Sequence[Row]) -> None:
         """Give every row a place."""
-        for row in rows:
-            row.slot = len(self._rows)
-            self._rows.append(row)
-        count = len(self._rows)
+        self._places.admit(rows)
+        count = len(self._places)
         if count > self.keys[0].shape[0]:
-            self.keys = [_grown(buffer, count) for buffer in self.keys]
-            self.values = [_grown(buffer, count) for buffer in self.values]
+            self.keys = [grown(buffer, count) for buffer in self.keys]
+            self.values = [grown(buffer, count) for buffer in self.values]
             for ledger in self._distinct():
                 ledger.grow(count)
 
     def release(self, rows: Sequence[Row]) -> None:
         """Take the rows' places back; the last row moves into a freed place."""
-        # from the last place on: what is released too is then never moved
-        for row in sorted(rows, key=lambda row: row.slot, reverse=True):
-            last = self._rows[-1]
-            if last is not row:
+        for source, target in self._places.release(rows):
+            if source != target:
                 for buffer in (*self.keys, *self.values):
-                    buffer[row.slot] = buffer[last.slot]
+                    buffer[target] = buffer[source]
                 for ledger in self._distinct():
-                    ledger.move(last.slot, row.slot)
-                self._rows[row.slot] = last
-                last.slot = row.slot
-            self._rows.pop()
+                    ledger.move(source, target)
             for ledger in self._distinct():
-                ledger.cut(len(self._rows), 0)
-            row.slot = -1
+                ledger.cut(source, 0)
 
     def read(self, rows: Sequence[Row], slots: Slots, visible: Visible) -> KeyValueReading:
         """Open one pass of these rows; slots are [R, L]."""
@@ -183,19 +180,14 @@ class KeyValueMemory:
         return list({id(ledger): ledger for ledger in self.ledgers}.values())
 
 
-def _grown(buffer: Tensor, rows: int) -> Tensor:
-    # zeros, not empty: masked scores must not meet NaN
-    more = buffer.new_zeros(rows - buffer.shape[0], *buffer.shape[1:])
-    return torch.cat([buffer, more])
-
-
 @dataclass
 class _Access:
-    """How one pass reads the layers that share a ledger."""
+    """How one pass reads the layers that share a ledger; `fits`: the buffers have room for it."""
 
     starts: list[int]
     end: int
     mask: Tensor | None
+    fits: bool
 
 
 class KeyValueReading:
@@ -238,18 +230,27 @@ class KeyValueReading:
 
     def _extend(self, buffer: Tensor, new: Tensor, access: _Access) -> Tensor:
         """Write [R, heads, L, d] behind what is kept; return all that may be seen."""
-        start, length = access.starts[0], new.shape[2]
-        alike = all(other == start for other in access.starts)
-        if alike and self.contiguous:
-            seen = buffer[: len(self.rows), :, : access.end]
-            seen[:, :, start:] = new
-            return seen
+        start, new = access.starts[0], new.to(buffer.dtype)
+        if self.contiguous and all(other == start for other in access.starts):
+            if access.fits:
+                seen = buffer[: len(self.rows), :, : access.end]
+                seen[:, :, start:] = new
+                return seen
+            if not self.slots.commit.any():
+                return torch.cat([buffer[: len(self.rows), :, :start], new], dim=2)
         rows = torch.tensor(self.rows, device=buffer.device)
         starts = torch.tensor(access.starts, device=buffer.device)
-        place = starts.unsqueeze(1) + torch.arange(length, device=buffer.device)
-        place = place.clamp(max=self.memory.capacity)
-        buffer[rows.unsqueeze(1), :, place] = new.transpose(1, 2).to(buffer.dtype)
-        return buffer[rows, :, : access.end]
+        place = starts.unsqueeze(1) + torch.arange(new.shape[2], device=buffer.device)
+        new = new.transpose(1, 2)
+        if access.fits:
+            buffer[rows.unsqueeze(1), :, place] = new
+            return buffer[rows, :, : access.end]
+        # a copy with room for all; of the pass, only what is committed goes to the buffer
+        seen = functional.pad(buffer[rows], (0, 0, 0, access.end - buffer.shape[2]))
+        seen[torch.arange(len(rows), device=buffer.device).unsqueeze(1), :, place] = new
+        row, slot = self.slots.commit.to(buffer.device).nonzero(as_tuple=True)
+        buffer[rows[row], :, place[row, slot]] = new[row, slot]
+        return seen
 
     def _access_of(self, ledger: Ledger) -> _Access:
         if id(ledger) not in self._access:
@@ -259,19 +260,19 @@ class KeyValueReading:
     def _open(self, ledger: Ledger) -> _Access:
         starts = [ledger.lengths[row] for row in self.rows]
         end = max(starts) + len(self.slots)
-        if end > self.memory.capacity:
+        fits = end <= self.memory.capacity
+        if not fits:
             self._check_room(starts)
-            end = self.memory.capacity + 1
-        since = ledger.since[self.rows, :end]
+        more = (0, max(0, end - self.memory.capacity))
+        since = functional.pad(ledger.since[self.rows, :end], more, value=ABSENT)
         keys = Slots(
-            ledger.place[self.rows, :end],
+            functional.pad(ledger.place[self.rows, :end], more),
             since,
-            ledger.copy[self.rows, :end],
+            functional.pad(ledger.copy[self.rows, :end], more),
             commit=torch.ones_like(since, dtype=torch.bool),
             speaks=torch.zeros(len(since), 0, 3, dtype=torch.int64),
         )
         own = torch.tensor(starts).unsqueeze(1) + torch.arange(len(self.slots))
-        own = own.clamp(max=self.memory.capacity)
         keys.place.scatter_(1, own, self.slots.place)
         keys.since.scatter_(1, own, self.slots.since)
         keys.copy.scatter_(1, own, self.slots.copy)
@@ -279,12 +280,11 @@ class KeyValueReading:
             mask = attention_mask(self.visible, self.slots.row(0), keys.row(0), starts[0])
         else:
             mask = attention_mask(self.visible, self.slots, keys, torch.tensor(starts))
-        return _Access(starts, end, as_heads(mask))
+        return _Access(starts, end, as_heads(mask), fits)
 
     def _check_room(self, starts: list[int]) -> None:
-        """Raise unless every row has room for all its slots but padding."""
-        real = self.slots.commit | (self.slots.since != ABSENT)
-        used = (real * torch.arange(1, len(self.slots) + 1)).amax(-1)
+        """Raise unless every row has room for what is kept of its slots."""
+        used = self.slots.commit.sum(-1)
         need, room = int((torch.tensor(starts) + used).max()), self.memory.capacity
         if need > room:
             raise LimnerError(f"a row needs {need} entries of memory, and the memory holds {room}")

@@ -46,28 +46,57 @@ class _Gated(torch.autograd.Function):
         return by_gate, functional.silu(gate).mul_(gradient)
 
 
+class GEGLU(nn.Module):
+    """out(dropout(gelu(gate(x)) * value(x))) with exact GELU and biases (arXiv:2002.05202).
+
+    Args:
+        width: in and out.
+        hidden: of the gated part.
+        dropout: on the gated part, in training.
+    """
+
+    def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.gate = Linear(width, hidden)
+        self.value = Linear(width, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.out = Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map float [..., width] to the same shape."""
+        gated = functional.gelu(self.gate(x)) * self.value(x)
+        out: Tensor = self.out(self.dropout(gated))
+        return out
+
+
 class MLP(nn.Module):
-    """out(dropout(activation(into(x)))), with biases.
+    """out(dropout(activation(into(x)))).
 
     Args:
         width: in and out.
         hidden: of the inner part.
         activation: "gelu" (exact), "gelu-tanh" or "silu".
         dropout: on the inner part, in training.
+        bias: of both linear maps.
     """
 
     def __init__(
-        self, width: int, hidden: int, activation: str = "gelu", dropout: float = 0.0
+        self,
+        width: int,
+        hidden: int,
+        activation: str = "gelu",
+        dropout: float = 0.0,
+        bias: bool = True,
     ) -> None:
         super().__init__()
-        self.into = Linear(width, hidden)
+        self.into = Linear(width, hidden, bias=bias)
         self.activation = {
             "gelu": nn.GELU(),
             "gelu-tanh": nn.GELU(approximate="tanh"),
             "silu": nn.SiLU(),
         }[activation]
         self.dropout = nn.Dropout(dropout)
-        self.out = Linear(hidden, width)
+        self.out = Linear(hidden, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map float [..., width] to the same shape."""

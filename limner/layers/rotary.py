@@ -32,12 +32,107 @@ def grid_rotation(
     and its checkpoints depend on it. Token i stands at entry i + 1.
     """
     place = layout.coordinates()
-    half = head_width // 2
-    angles = torch.cat(
-        [axis_angles(place[:, 2], half, base), axis_angles(place[:, 3], half, base)], dim=-1
-    )
-    table = torch.stack([angles.cos(), angles.sin()], dim=-1)
+    table = plane_rotation(place[:, 2:], head_width, base)
     return torch.cat([torch.zeros_like(table[:1]), table]).to(device, dtype)
+
+
+def line_rotation(position: Tensor, head_width: int, base: float, dtype: torch.dtype) -> Tensor:
+    """Return the rotations of places on a line, `dtype` [R, 1, L, head_width / 2, 2].
+
+    Args:
+        position: int64 [R, L].
+    """
+    angles = axis_angles(position, head_width, base)
+    return torch.stack([angles.cos(), angles.sin()], dim=-1).to(dtype).unsqueeze(1)
+
+
+def plane_rotation(coordinates: Tensor, head_width: int, base: float) -> Tensor:
+    """Return the rotations of places in a plane, float32 [..., head_width / 2, 2].
+
+    Args:
+        coordinates: int64 or float [..., 2], row and column.
+        head_width: a multiple of 4.
+        base: see `axis_angles`.
+    """
+    half = head_width // 2
+    rows, columns = (axis_angles(axis, half, base) for axis in coordinates.unbind(-1))
+    angles = torch.cat([rows, columns], dim=-1)
+    return torch.stack([angles.cos(), angles.sin()], dim=-1)
+
+
+def projected_rotation(
+    layout: Layout,
+    place: Tensor,
+    head_width: int,
+    reference: tuple[int, int],
+    base: float,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Return rotations of tokens of a pyramid whose scales stand where a finest grid has them.
+
+    A token's coordinates are those of the cell of the reference grid that its corner falls into,
+    rounded to the nearest, halves to even (Infinity, arXiv:2412.04431).
+
+    Args:
+        place: int64 [R, L], tokens; on the device of the result.
+        reference: rows and columns of the grid.
+        dtype: of what is turned; rotations are float32 at least.
+
+    Returns:
+        float [R, 1, L, head_width / 2, 2].
+    """
+    wide = torch.promote_types(dtype, torch.float32)
+    table = _projected_table(layout, head_width, reference, base, place.device, wide)
+    return table[place].unsqueeze(1)
+
+
+@lru_cache(maxsize=64)
+def _projected_table(
+    layout: Layout,
+    head_width: int,
+    reference: tuple[int, int],
+    base: float,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Return every token's rotation, `dtype` [N, head_width / 2, 2]."""
+    sizes = torch.tensor([segment.size[1:] for segment in layout.segments])
+    cell = torch.tensor(reference) / sizes[layout.segment_of()]
+    coordinates = torch.round(layout.coordinates()[:, 2:] * cell)
+    return plane_rotation(coordinates, head_width, base).to(device, dtype)
+
+
+def spanning_rotation(
+    layout: Layout, place: Tensor, head_width: int, span: float, base: float, dtype: torch.dtype
+) -> Tensor:
+    """Return rotations of tokens of a pyramid whose scales all lie over each other.
+
+    Along each axis a scale spans 0 to `span`, however many places it has.
+
+    Args:
+        place: int64 [R, L], tokens; on the device of the result.
+        dtype: of what is turned; rotations are float32 at least.
+
+    Returns:
+        float [R, 1, L, head_width / 2, 2].
+    """
+    wide = torch.promote_types(dtype, torch.float32)
+    return _spanning_table(layout, head_width, span, base, place.device, wide)[place].unsqueeze(1)
+
+
+@lru_cache(maxsize=64)
+def _spanning_table(
+    layout: Layout,
+    head_width: int,
+    span: float,
+    base: float,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Return every token's rotation, `dtype` [N, head_width / 2, 2]."""
+    sizes = torch.tensor([segment.size[1:] for segment in layout.segments])
+    coordinates = layout.coordinates()[:, 2:] * span / sizes[layout.segment_of()]
+    return plane_rotation(coordinates, head_width, base).to(device, dtype)
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:

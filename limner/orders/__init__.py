@@ -1,6 +1,15 @@
 """In which order tokens are drawn, and which together: partitions built from a layout."""
 
-from limner.orders.partitions import raster, scales
+from limner.orders.partitions import raster, runs, scale_slots, scales, teacher_slots, without_given
 from limner.orders.random import cosine_counts, random_partition
 
-__all__ = ["cosine_counts", "random_partition", "raster", "scales"]
+__all__ = [
+    "cosine_counts",
+    "random_partition",
+    "raster",
+    "runs",
+    "scale_slots",
+    "scales",
+    "teacher_slots",
+    "without_given",
+]

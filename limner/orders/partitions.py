@@ -7,8 +7,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from limner.core.errors import check
 from limner.core.layout import Layout
 from limner.core.order import Partition
+from limner.core.slots import Slots, concatenate
 
 
 def drawable(layout: Layout) -> Tensor:
@@ -25,6 +27,54 @@ def raster(layout: Layout) -> Partition:
 
 
 @lru_cache(maxsize=64)
+def runs(layout: Layout, size: int) -> Partition:
+    """So many successive tokens a step, in the order in which the layout stores them.
+
+    Raises:
+        ConfigError: `size` does not divide the number of tokens.
+    """
+    count = len(layout)
+    check(size > 0 and count % size == 0, "block", size, f"a divisor of the {count} tokens")
+    return Partition(torch.arange(count) // size)
+
+
+def without_given(order: Partition, known: Tensor) -> Partition:
+    """Return an order without its first steps, up to the first that draws an unknown token.
+
+    Args:
+        known: bool [N], tokens that are given.
+    """
+    unknown = order.step[(order.step >= 0) & ~known.cpu()]
+    first = int(unknown.min()) if len(unknown) else len(order)
+    if first == 0:
+        return order
+    return Partition((order.step - first).clamp(min=-1))
+
+
+@lru_cache(maxsize=64)
 def scales(layout: Layout) -> Partition:
     """One segment a step: next-scale prediction (Tian et al., VAR, arXiv:2404.02905)."""
     return Partition(torch.where(drawable(layout), layout.segment_of(), -1))
+
+
+@lru_cache(maxsize=256)
+def scale_slots(layout: Layout, index: int) -> Slots:
+    """Return the slots of one step of `scales`: the places drawn, each of which speaks for itself.
+
+    Nothing reads the last scale after it is drawn, so it is not committed.
+    """
+    place = scales(layout).steps[index].draw
+    speaks = torch.stack([torch.arange(len(place)), torch.zeros_like(place), place], dim=1)
+    since = torch.full_like(place, index)
+    return Slots.of(place, since, speaks, commit=index < len(scales(layout)) - 1)
+
+
+@lru_cache(maxsize=16)
+def teacher_slots(layout: Layout, count: int | None = None) -> Slots:
+    """Return the slots of all scales in one pass, as training reads them.
+
+    Args:
+        count: of the first so many scales alone; None: of all.
+    """
+    count = len(scales(layout)) if count is None else count
+    return concatenate([scale_slots(layout, index) for index in range(count)])

@@ -11,8 +11,16 @@ from torch.nn import functional
 
 from limner.core.memory import NoMemory
 from limner.core.slots import Slots, batch, everything
-from limner.layers.adaln import AdaLNBlock, AdaLNOutput, DropPath, Modulation, SharedModulation
+from limner.layers.adaln import (
+    AdaLNBlock,
+    AdaLNMixerBlock,
+    AdaLNOutput,
+    DropPath,
+    Modulation,
+    SharedModulation,
+)
 from limner.layers.cosine_attention import BiasedAttention, CosineAttention
+from limner.layers.mamba import Mamba2
 from limner.layers.mlp import MLP
 
 WIDTH, HEADS, LENGTH = 12, 3, 5
@@ -96,6 +104,20 @@ def test_block_gates_scales_and_shifts_by_kind(x: Tensor, shared: bool) -> None:
     vector = vector[:, :, 0] if shared else vector
     scale, shift = output.modulation.linear(functional.silu(vector)).split(WIDTH, dim=-1)
     torch.testing.assert_close(output(x, vector), norm(x) * (1 + scale) + shift)
+
+
+def test_a_mixer_stands_between_attention_and_mlp(x: Tensor) -> None:
+    attention, mlp = BiasedAttention(WIDTH, HEADS, 0), MLP(WIDTH, 24, "gelu-tanh")
+    mixer = Mamba2(WIDTH, 0, state=3, head_width=8)
+    block = randomise(AdaLNMixerBlock(WIDTH, attention, mixer, mlp))
+    vector = torch.randn(2, 1, WIDTH).double()
+    chunks = block.modulation.linear(functional.silu(vector)).reshape(2, 3, 3, 1, WIDTH)
+    y = x
+    for index, branch in enumerate((attention, mixer, mlp)):
+        gate, scale, shift = chunks[:, 0, index], chunks[:, 1, index], chunks[:, 2, index]
+        inner = functional.layer_norm(y, (WIDTH,), eps=1e-6) * (1 + scale) + shift
+        y = y + gate * (branch(inner) if branch is mlp else branch(inner, reading()))
+    torch.testing.assert_close(block(x, reading(), vector), y)
 
 
 def test_drop_path_leaves_out_whole_rows_and_keeps_the_mean() -> None:
