@@ -120,7 +120,12 @@ def test_the_first_page_runs(trained: Path) -> None:
     run_page(START, SMALL)
 
 
-@pytest.mark.parametrize("page", [START, FIRST, *OTHERS])
+def test_the_readme_runs(trained: Path) -> None:
+    run_page("README.md", SMALL)
+    assert (trained / "fox.png").is_file()
+
+
+@pytest.mark.parametrize("page", [START, "README.md", FIRST, *OTHERS])
 def test_code_is_marked_unless_it_only_shows(page: str) -> None:
     """Blocks that cannot be run here are written as sh or text."""
     text = (ROOT / page).read_text(encoding="utf-8")
