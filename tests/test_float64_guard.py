@@ -27,6 +27,7 @@ from limner.layers.convolution import ConvolutionConfig
 from limner.layers.flow_transformer import FlowTransformerConfig
 from limner.layers.vision_transformer import StackConfig
 from limner.models.ecar import ECAR, ECARConfig
+from limner.models.flexvar import FlexVAR, FlexVARConfig
 from limner.models.flowar import FlowAR, FlowARConfig
 from limner.models.llamagen import LlamaGen, LlamaGenConfig
 from limner.models.mar import MAR, MARConfig
@@ -35,9 +36,11 @@ from limner.models.taming_gpt import TamingGPT, TamingGPTConfig
 from limner.models.var import VAR, VARConfig
 from limner.pipeline import Pipeline
 from limner.tokenizers.bsq_vit import BSQViT, BSQViTConfig
+from limner.tokenizers.flexvar_vq import FlexVARVQ, FlexVARVQConfig
 from limner.tokenizers.kl_autoencoder import KLAutoencoder, KLAutoencoderConfig
 from limner.tokenizers.llamagen_vq import LlamaGenVQ, LlamaGenVQConfig
 from limner.tokenizers.maskgit_vq import MaskGITVQ, MaskGITVQConfig
+from limner.tokenizers.patch_scales import PatchScales, PatchScalesConfig
 from limner.tokenizers.patches import (
     PatchContinuous,
     PatchContinuousConfig,
@@ -75,9 +78,15 @@ TOKENIZER_MAKERS: dict[str, Callable[[], Tokenizer]] = {
     "patch-multiscale fourier": lambda: PatchMultiScale(
         PatchMultiScaleConfig(2, 6, codebook_size=CODES, scales=SCALES, resampling="fourier")
     ),
+    "patch-scales": lambda: PatchScales(
+        PatchScalesConfig(2, 6, codebook_size=CODES, scales=SCALES)
+    ),
     "patch-continuous": lambda: PatchContinuous(PatchContinuousConfig(2, 6)),
     "patch-continuous pyramid": lambda: PatchContinuous(PatchContinuousConfig(2, 6, scales=SCALES)),
     "llamagen-vq": lambda: LlamaGenVQ(LlamaGenVQConfig(CONVOLUTION, 8, codebook_size=CODES)),
+    "flexvar-vq": lambda: FlexVARVQ(
+        FlexVARVQConfig(CONVOLUTION, 8, codebook_size=CODES, scales=SCALES)
+    ),
     "vqgan": vqgan(VQConfig(codebook_size=CODES, width=4)),
     "vqgan rotation": vqgan(VQConfig(codebook_size=CODES, width=4, entropy=0.1, rotation=True)),
     "vqgan residual": vqgan(ResidualVQConfig(levels=2, codebook_size=CODES, width=4)),
@@ -113,6 +122,13 @@ def var() -> Pipeline:
         width=24, depth=2, heads=3, codebook_size=CODES, latent=6, classes=CLASSES, scales=SCALES
     )
     return pipeline("var-vqvae", VAR(config))
+
+
+def flexvar() -> Pipeline:
+    config = FlexVARConfig(
+        24, 2, 3, codebook_size=CODES, latent=6, classes=CLASSES, usual=SCALES, mixed=(), table=4
+    )
+    return pipeline("patch-scales", FlexVAR(config))
 
 
 def mar(**head: Any) -> Pipeline:
@@ -171,6 +187,7 @@ MODEL_MAKERS: dict[str, Callable[[], Pipeline]] = {
     "llamagen text": lambda: llamagen("text"),
     "llamagen caption": lambda: llamagen("caption"),
     "var": var,
+    "flexvar": flexvar,
     "mar": lambda: mar(steps="3"),
     "mar ddim": lambda: mar(steps="ddim3"),
     "nfig": nfig,

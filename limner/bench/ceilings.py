@@ -47,12 +47,14 @@ class Ceilings:
         bandwidth: of memory, in GB a second.
         seconds: that the operations and the memory traffic of a step need alone.
         rates: of all operations, those with the largest share first.
+        reading: GB a second when memory is read alone; None: a step need not.
     """
 
     gflop: float
     bandwidth: float
     seconds: float
     rates: tuple[Rate, ...]
+    reading: float | None = None
 
 
 @torch.no_grad()
@@ -61,7 +63,9 @@ def measure(work: Work) -> Ceilings:
     bandwidth = memory_bandwidth()
     alone = {operation: min(map(shortest, ways(operation))) for operation in work.times}
     seconds = {operation: work.times[operation] * least for operation, least in alone.items()}
-    total = sum(seconds.values()) + work.bytes / bandwidth
+    reading = reading_bandwidth() if work.read else None
+    read = work.read / reading if reading else 0.0
+    total = max(sum(seconds.values()), read) + work.bytes / bandwidth
     rates = [
         Rate(
             str(operation),
@@ -71,13 +75,26 @@ def measure(work: Work) -> Ceilings:
         )
         for operation in sorted(seconds, key=lambda operation: -seconds[operation])
     ]
-    return Ceilings(work.flops / 1e9, bandwidth / 1e9, total, tuple(rates))
+    found = None if reading is None else reading / 1e9
+    return Ceilings(work.flops / 1e9, bandwidth / 1e9, total, tuple(rates), found)
 
 
 def memory_bandwidth() -> float:
     """Return bytes a second, read and written, while one large array is added to another."""
     total, term = torch.zeros(_NUMBERS), torch.zeros(_NUMBERS)
     return 3 * total.nbytes / shortest(lambda: total.add_(term))
+
+
+def reading_bandwidth() -> float:
+    """Return bytes a second while one large array is read, by the quickest way of several."""
+    numbers = torch.zeros(_NUMBERS // 2048, 2048)
+    row, wide = torch.zeros(1, 2048), numbers.flatten()
+    ways: list[Callable[[], Tensor]] = [
+        numbers.sum,
+        partial(torch.dot, wide, wide),
+        partial(linear, row, numbers),
+    ]
+    return numbers.nbytes / min(map(shortest, ways))
 
 
 def ways(operation: Operation) -> Iterator[Callable[[], Tensor]]:

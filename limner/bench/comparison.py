@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
 
 from limner.bench.circumstances import present
 from limner.bench.process import WorkerProcess
-from limner.bench.result import Agreement, Result, Side
+from limner.bench.result import Agreement, Result, Side, Variant
 from limner.bench.settings import BenchError, Settings
 
 WARM_UP = 2
@@ -41,9 +43,14 @@ def compare(
     """
     say("measuring what the machine can do")
     with WorkerProcess(subject, "ours", settings) as worker:
-        ceilings = worker.ask("ceilings")
+        ceilings, tokens = worker.ask("ceilings"), worker.ask("tokens")
+        others = [replace(settings, precision=name) for name in worker.ask("precisions")]
+    of_others = [_ceilings(subject, other) for other in others]
     with ExitStack() as running:
-        workers = [running.enter_context(WorkerProcess(subject, "ours", settings))]
+        workers = [
+            running.enter_context(WorkerProcess(subject, "ours", each))
+            for each in (settings, *others)
+        ]
         if checkout is not None:
             theirs = WorkerProcess(subject, "official", settings, checkout)
             workers.append(running.enter_context(theirs))
@@ -51,18 +58,30 @@ def compare(
         agreement = None
         if checkout is not None:
             say("comparing answers")
-            answers = [worker.ask("answer") for worker in workers]
+            answers = [worker.ask("answer") for worker in (workers[0], workers[-1])]
             agreement = agree(answers[0], answers[1], *workers[0].ask("bounds"))
         rounds = []
         for number in range(WARM_UP + steps):
             say(f"step {number + 1} of {WARM_UP + steps}")
             rounds.append([worker.ask("step") for worker in workers])
-        ours, *official = (
-            Side.of(done[WARM_UP:], before, worker.ask("memory"))
+        ours, *sides = (
+            Side.of(done[WARM_UP:], before, worker.ask("memory"), worker.ask("preview"))
             for done, before, worker in zip(zip(*rounds), imports, workers)
         )
-    other = official[0] if official else None
-    return Result(task, settings, present(command), ours, other, agreement, ceilings)
+    official = None if checkout is None else sides.pop()
+    variants = {
+        other.precision: Variant(side, least)
+        for other, side, least in zip(others, sides, of_others, strict=True)
+    }
+    circumstances = present(command)
+    return Result(
+        task, settings, circumstances, ours, official, agreement, ceilings, tokens, variants
+    )
+
+
+def _ceilings(subject: str, settings: Settings) -> Any:
+    with WorkerProcess(subject, "ours", settings) as worker:
+        return worker.ask("ceilings")
 
 
 def agree(

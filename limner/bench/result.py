@@ -6,7 +6,7 @@ import json
 import os
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from limner.bench.circumstances import Circumstances
@@ -43,23 +43,43 @@ class Side:
         cpu_seconds: that processors spent on every step; less moved by what else they do.
         imports: bytes that were held when Python and the modules were loaded.
         peak: the most bytes that were held, imports included.
+        preview: seconds from a request to the first thing to look at; None: there is none.
     """
 
     seconds: tuple[float, ...]
     cpu_seconds: tuple[float, ...]
     imports: int
     peak: int
+    preview: float | None = None
 
     @staticmethod
-    def of(steps: Sequence[Mapping[str, float]], imports: int, peak: int) -> Side:
+    def of(
+        steps: Sequence[Mapping[str, float]],
+        imports: int,
+        peak: int,
+        preview: float | None = None,
+    ) -> Side:
         """Return a side of what its worker said of every step."""
         seconds, cpu = (tuple(step[n] for step in steps) for n in ("seconds", "cpu_seconds"))
-        return Side(seconds, cpu, imports, peak)
+        return Side(seconds, cpu, imports, peak, preview)
 
     @property
     def own(self) -> int:
         """Bytes beyond the imports, at most."""
         return self.peak - self.imports
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Our side with weights in another precision.
+
+    Args:
+        side: how it did.
+        ceilings: as `limner.bench.ceilings.Ceilings`.
+    """
+
+    side: Side
+    ceilings: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -89,6 +109,8 @@ class Result:
         official: the official side, or None.
         agreement: of both, or None.
         ceilings: as `limner.bench.ceilings.Ceilings`.
+        tokens: that a step draws, or None.
+        variants: precision -> our side in it.
     """
 
     task: str
@@ -98,6 +120,8 @@ class Result:
     official: Side | None
     agreement: Agreement | None
     ceilings: dict[str, Any]
+    tokens: int | None = None
+    variants: Mapping[str, Variant] = field(default_factory=dict)
 
     @property
     def speed(self) -> Spread | None:
@@ -116,7 +140,9 @@ class Result:
 
     def share_of_ceiling(self, side: Side) -> float:
         """Return the least time of a step on this machine over the median time of a side."""
-        return float(self.ceilings["seconds"]) / statistics.median(side.seconds)
+        own = [variant.ceilings for variant in self.variants.values() if variant.side is side]
+        least = (own or [self.ceilings])[0]["seconds"]
+        return float(least) / statistics.median(side.seconds)
 
     def as_json(self) -> dict[str, Any]:
         """Return the result as plain values, with what follows from it."""
@@ -127,6 +153,11 @@ class Result:
             "ceilings": self.ceilings,
             "ours": self._side(self.ours),
         }
+        if self.variants:
+            values["variants"] = {
+                name: {**self._side(variant.side), "ceilings": variant.ceilings}
+                for name, variant in self.variants.items()
+            }
         if self.speed is None or self.cpu_speed is None:
             return values
         assert self.official is not None and self.agreement is not None
@@ -154,11 +185,14 @@ class Result:
         return Spread.of([official / ours for official, ours in pairs])
 
     def _side(self, side: Side) -> dict[str, Any]:
+        median = statistics.median(side.seconds)
+        drawn = {} if self.tokens is None else {"tokens_a_second": self.tokens / median}
         return {
             **asdict(side),
             "own": side.own,
-            "median_seconds": statistics.median(side.seconds),
-            "pictures_a_second": self.settings.batch / statistics.median(side.seconds),
+            "median_seconds": median,
+            **drawn,
+            "pictures_a_second": self.settings.batch / median,
             "share_of_ceiling": self.share_of_ceiling(side),
         }
 

@@ -21,6 +21,7 @@ class Settings:
         threads: that compute.
         compile: let `torch.compile` work on both.
         seed: of weights and data.
+        precision: of our weights, "float32" or "int8"; the official code's are float32.
     """
 
     model: str
@@ -28,6 +29,7 @@ class Settings:
     threads: int = 1
     compile: bool = False
     seed: int = 0
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         check(self.batch > 0, "batch", self.batch, "1 or more")

@@ -18,10 +18,12 @@ class Candidate:
     Args:
         step: what is timed.
         answer: numbers that the other side must give too, on the same weights and data.
+        preview: from a request to the first thing to look at; None: there is none before the end.
     """
 
     step: Callable[[], Any]
     answer: Callable[[], Sequence[float]]
+    preview: Callable[[], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Subject:
         work: (settings) -> what a step has to compute at least.
         tolerance: answers agree where their difference is at most this share of the largest one.
         agreeing: share of the answers that must agree.
+        tokens: (settings) -> how many a step draws; None: it draws none.
+        precisions: beside float32 in which our side is measured too.
     """
 
     ours: Callable[[Settings], Candidate]
@@ -41,6 +45,8 @@ class Subject:
     work: Callable[[Settings], Work]
     tolerance: float = 1e-4
     agreeing: float = 1.0
+    tokens: Callable[[Settings], int] | None = None
+    precisions: tuple[str, ...] = ()
 
 
 def load_subject(module: str) -> Subject:

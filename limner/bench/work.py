@@ -75,10 +75,13 @@ class Work:
         times: operation -> how many of it; a fraction where only part of it is needed (a causal
             attention needs half of its products).
         bytes: that have to go from or to memory beside what the operations read and write.
+        read: bytes that operations have to read from memory, as caches do not hold them; they may
+            compute meanwhile.
     """
 
     times: dict[Operation, float] = field(default_factory=dict)
     bytes: int = 0
+    read: int = 0
 
     def add(self, operations: Operation | Iterable[Operation], times: float = 1) -> None:
         """Count one or more operations."""

@@ -20,11 +20,13 @@ from typing import Any, TextIO
 
 import torch
 
-from limner.bench.ceilings import measure
+from limner.bench.ceilings import measure, shortest
 from limner.bench.settings import Settings
 from limner.bench.subject import Candidate, load_subject
 from limner.core.errors import LimnerError
 from limner.core.heap import keep_freed_memory
+
+PREVIEWS = 3
 
 
 class Worker:
@@ -72,6 +74,19 @@ class Worker:
             "seconds": time.perf_counter() - begun,
             "cpu_seconds": time.process_time() - spent,
         }
+
+    def tokens(self) -> int | None:
+        """Return how many tokens a step draws, or None."""
+        return None if self.subject.tokens is None else self.subject.tokens(self.settings)
+
+    def precisions(self) -> list[str]:
+        """Return the precisions beside float32 in which our side is measured too."""
+        return list(self.subject.precisions)
+
+    def preview(self) -> float | None:
+        """Return the seconds to the first preview, the shortest of several, or None."""
+        show = self.candidate.preview
+        return None if show is None else shortest(show, PREVIEWS)
 
     def memory(self) -> int:
         """Return the most bytes that were held so far."""

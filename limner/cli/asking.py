@@ -12,7 +12,7 @@ from limner.core.errors import check
 
 SETTINGS = (
     *("guidance", "temperature", "top_k", "top_p", "min_p", "steps"),
-    *("smooth", "annealing", "size"),
+    *("smooth", "annealing", "size", "cache"),
 )
 ASKED = {"labels": "classes", "prompts": "prompts", "styles": "styles"}
 """What pictures are asked for by, and what messages call it."""
@@ -77,6 +77,21 @@ def add_asking(parser: argparse.ArgumentParser) -> None:
         metavar="A-B",
         help="from A steps of a diffusion or flow head at first to B at last: 50-5, 50-5-cosine",
     )
+    how.add_argument(
+        "--cache",
+        type=share_or_path,
+        metavar="SHARE",
+        help="keep this share of keys and values, 0.1 say (ScaleKV); or the file of a budget; for "
+        "models that draw scale by scale",
+    )
+
+
+def share_or_path(text: str) -> float | str:
+    """Return a number, or the text that is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:

@@ -11,11 +11,12 @@ from limner.cli.parser import Verbs
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from limner.bench.result import Result, Spread
+    from limner.bench.result import Result, Side, Spread
 
 TASKS = {  # name: (what a step is, the model that is measured by default)
     "train": ("a training step", "llamagen-b"),
     "tokenize": ("pictures to ids", "llamagen-vq-16"),
+    "sample": ("drawing all tokens of pictures", "llamagen-b"),
 }
 
 
@@ -89,8 +90,10 @@ def _table(result: Result) -> RenderableType:
     """Return both sides beside each other."""
     from rich.table import Table
 
-    sides = [side for side in (result.ours, result.official) if side is not None]
-    table = Table("", "limner", *(["official", "limner is"] if len(sides) > 1 else []))
+    paired = ["official", "limner is"] if result.official is not None else []
+    sides = [result.ours, *(variant.side for variant in result.variants.values())]
+    sides += [] if result.official is None else [result.official]
+    table = Table("", "limner", *(f"limner {name}" for name in result.variants), *paired)
     for column in table.columns[1:]:
         column.justify = "right"
     rows: list[tuple[str, list[str], str]] = [
@@ -104,8 +107,14 @@ def _table(result: Result) -> RenderableType:
         ("memory of imports", [_mebibytes(side.imports) for side in sides], ""),
         ("share of ceiling", [f"{result.share_of_ceiling(side):.0%}" for side in sides], ""),
     ]
+    if result.tokens is not None:
+        rows[1:1] = [
+            ("tokens a second", [_rate(result.tokens, side) for side in sides], ""),
+            ("pictures a second", [_rate(result.settings.batch, side) for side in sides], ""),
+            ("seconds to a preview", [_moment(side.preview) for side in sides], ""),
+        ]
     for name, values, ratio in rows:
-        table.add_row(name, *values, *([ratio] if len(sides) > 1 else []))
+        table.add_row(name, *values, *([ratio] if paired else []))
     return table
 
 
@@ -115,11 +124,12 @@ def _notes(result: Result) -> list[str]:
         choose(rate["gflops"] for rate in ceilings["rates"] if rate["share"] > 0.01)
         for choose in (min, max)
     )
+    bandwidth = ceilings["reading"] or ceilings["bandwidth"]
     notes = [
         f"{settings.model}, {settings.batch} pictures a step, {settings.threads} threads, "
         f"{result.circumstances.processor}, torch {result.circumstances.torch}",
         f"ceiling: {ceilings['seconds']:.3g} s for {ceilings['gflop']:.4g} GFLOP at {slowest:.0f} "
-        f"to {fastest:.0f} GFLOP/s by shape, and memory at {ceilings['bandwidth']:.0f} GB/s",
+        f"to {fastest:.0f} GFLOP/s by shape, and memory at {bandwidth:.0f} GB/s",
     ]
     if result.agreement is not None:
         same = result.agreement
@@ -135,6 +145,16 @@ def _seconds(values: Any) -> str:
 
     spread = Spread.of(values)
     return f"{spread.median:.3f} ({spread.least:.3f} to {spread.most:.3f})"
+
+
+def _rate(count: int, side: Side) -> str:
+    from limner.bench.result import Spread
+
+    return f"{count / Spread.of(side.seconds).median:.3g}"
+
+
+def _moment(seconds: float | None) -> str:
+    return "none before the end" if seconds is None else f"{seconds:.3f}"
 
 
 def _times(ratio: Spread | None) -> str:

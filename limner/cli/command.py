@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from limner import __version__
 from limner.cli import (
     bench,
+    cache,
     compare,
     convert,
     edit,
@@ -19,7 +20,9 @@ from limner.cli import (
     quickstart,
     recipes,
     sample,
+    scaling,
     train,
+    tune,
     verify,
 )
 from limner.cli.exit_codes import BROKEN_PIPE, INTERNAL, INTERRUPTED, USAGE
@@ -31,6 +34,8 @@ VERBS = (
     quickstart,
     make,
     train,
+    scaling,
+    tune,
     recipes,
     sample,
     edit,
@@ -40,6 +45,7 @@ VERBS = (
     verify,
     listing,
     bench,
+    cache,
 )
 
 

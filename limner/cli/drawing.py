@@ -58,6 +58,9 @@ def draw_all(
         with watch:
             for batch in _batches(pictures, arguments.batch):
                 result = draw_batch(draw, batch, watch)
+                if result.cache is not None:
+                    held, share = f"{result.cache.bytes:,} bytes", f"{result.cache.share:.1%}"
+                    print(f"limner: keys and values: {held}, {share} of all", file=sys.stderr)
                 for index, image in enumerate(result.images):
                     record = make_record(loaded, result, batch, index, edited)
                     path = output / f"{prefix}{name_of(record)}.png"

@@ -106,7 +106,7 @@ class CaptionCondition(nn.Module):
         words[:, 0, 0] = BEGIN
         for row, caption in zip(words, captions, strict=True):
             for place, word in enumerate(words_of(caption)[: self.limit], start=1):
-                numbers = [FIRST_PIECE + _hash(piece) % table for piece in pieces_of(word)]
+                numbers = [FIRST_PIECE + hashed(piece, table) for piece in pieces_of(word)]
                 numbers = numbers[: self.PIECES]
                 row[place, : len(numbers)] = torch.tensor(numbers)
         return words
@@ -125,5 +125,6 @@ def pieces_of(word: str) -> list[str]:
     return list(dict.fromkeys([marked, *runs]))
 
 
-def _hash(piece: str) -> int:
-    return zlib.crc32(piece.encode("utf-8", "surrogateescape"))
+def hashed(piece: str, rows: int) -> int:
+    """Return a number below `rows` that depends on a piece alone."""
+    return zlib.crc32(piece.encode("utf-8", "surrogateescape")) % rows

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from limner.conditions.captions import CaptionCondition
 from limner.conditions.classes import ClassCondition
+from limner.conditions.words import WordCondition
 from limner.core.errors import check
 from limner.core.request import Request
 from limner.core.row import Condition
@@ -25,19 +25,18 @@ class DescriptionCondition(nn.Module):
         styles: number of styles.
         length: places of the caption; the prefix is two longer.
         width: of the sequence.
-        heads: of each attention over the caption.
     """
 
     by: tuple[str, ...] = ("prompt", "style", "class")
 
-    def __init__(self, classes: int, styles: int, length: int, width: int, heads: int) -> None:
+    def __init__(self, classes: int, styles: int, length: int, width: int) -> None:
         super().__init__()
         self.classes = classes
         self.styles = styles
         self.length = length + 2
         self.label = ClassCondition(classes, width)
         self.style = ClassCondition(styles, width)
-        self.caption = CaptionCondition(length, width, heads)
+        self.caption = WordCondition(length, width)
 
     def ask(self, request: Request) -> Condition:
         """Return what is said, and nothing for what is not.
@@ -60,8 +59,9 @@ class DescriptionCondition(nn.Module):
         return torch.cat([*parts, self.caption.prefix(condition)], 1)
 
     def present(self, condition: Condition) -> Tensor:
-        """Return bool [B, length + 2]: which prefix places hold something (all of them)."""
-        return torch.ones(len(condition["label"]), self.length, dtype=torch.bool)
+        """Return bool [B, length + 2]: which prefix places hold something."""
+        caption = self.caption.present(condition)
+        return torch.cat([torch.ones(len(caption), 2, dtype=torch.bool), caption], 1)
 
     def null(self, condition: Condition) -> Condition:
         """Return that nothing is said of any row."""

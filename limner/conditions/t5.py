@@ -10,6 +10,9 @@ from torch import Tensor
 
 from limner.core.errors import CheckpointError, MissingExtra
 
+PLACEHOLDER = "<extra_id_0>"
+"""A token of every T5 that texts do not use: it stands where a word is that T5 does not know."""
+
 
 class T5TextEncoder:
     """A frozen T5 encoder of the `transformers` package.
@@ -48,9 +51,35 @@ class T5TextEncoder:
         self.length = length
         self.device = device
 
-    @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return float32 [B, length, width] and bool [B, length], text first."""
+        features, present, _ = self._read(prompts)
+        return features, present
+
+    def encode_around(self, prompts: Sequence[str], word: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `encode` does, and where the first of a word stands that T5 does not know.
+
+        Args:
+            word: read as `PLACEHOLDER`.
+
+        Returns:
+            The places are int64 [B], -1 where the word is absent.
+
+        Raises:
+            CheckpointError: the tokenizer knows no placeholder.
+        """
+        placeholder = self.tokenizer.convert_tokens_to_ids(PLACEHOLDER)
+        if placeholder in (None, self.tokenizer.unk_token_id):
+            raise CheckpointError(f"the text encoder's tokenizer has no token {PLACEHOLDER}")
+        marked = [prompt.replace(word, PLACEHOLDER) for prompt in prompts]
+        features, present, ids = self._read(marked)
+        here = ids == placeholder
+        places = torch.where(here.any(1), here.long().argmax(1), -1)
+        return features, present, places
+
+    @torch.no_grad()
+    def _read(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return features, which are present, and the prompts' tokens, on the CPU."""
         batch = self.tokenizer(
             list(prompts),
             max_length=self.length,
@@ -58,5 +87,6 @@ class T5TextEncoder:
             truncation=True,
             return_tensors="pt",
         ).to(self.device)
-        states = self.model(batch["input_ids"], attention_mask=batch["attention_mask"])
-        return states.last_hidden_state.float().cpu(), batch["attention_mask"].bool().cpu()
+        ids, present = batch["input_ids"], batch["attention_mask"]
+        states = self.model(ids, attention_mask=present)
+        return states.last_hidden_state.float().cpu(), present.bool().cpu(), ids.cpu()

@@ -54,11 +54,13 @@ class Drawn:
         ids: int64 [R, n, C], or None.
         values: float [R, n, D], or None.
         logprob: float [R, n], log-probability of what was drawn, or None where it has none.
+        done: bool [R, n], which tokens are; the others will be drawn again. None: as the step says.
     """
 
     ids: Tensor | None = None
     values: Tensor | None = None
     logprob: Tensor | None = None
+    done: Tensor | None = None
 
 
 class Turn(Protocol):

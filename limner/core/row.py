@@ -34,6 +34,8 @@ class Options:
             have room for values. None: codes.
         annealing: fewer solver steps as drawing goes on, see `limner.heads.annealing`. None: the
             head's own number at every step.
+        last_noise: diffusion heads add the noise of their last step too, as their chain defines it;
+            published samplers leave it out.
     """
 
     guidance: Guidance = field(default_factory=Unguided)
@@ -45,6 +47,7 @@ class Options:
     processors: tuple[Any, ...] = ()
     mixture: Any = None
     annealing: Any = None
+    last_noise: bool = False
 
     def __post_init__(self) -> None:
         check(self.temperature >= 0, "temperature", self.temperature, "0 or more")
@@ -68,6 +71,7 @@ class Row:
         held: bool [N], tokens that were given and are never overwritten; None: there are none.
         canvas: what the step inputs are computed from, where the generator has a canvas.
         logprob: float [N], log-probability of each drawn token under the distribution drawn from.
+        last: int64 [N], step at which each token was drawn last; -1: never.
         lead: for a null row, the row it guides.
         slot: the row's place in memory; -1 before it is admitted.
     """
@@ -81,6 +85,7 @@ class Row:
     held: Tensor | None = None
     canvas: Tensor | None = None
     logprob: Tensor | None = None
+    last: Tensor | None = None
     lead: Row | None = None
     slot: int = -1
 
@@ -89,6 +94,8 @@ class Row:
             self.held = self.tokens.known[0].clone().cpu()
         if self.logprob is None:
             self.logprob = torch.zeros(len(self.tokens.layout))
+        if self.last is None:
+            self.last = torch.full((len(self.tokens.layout),), -1)
 
     def free(self, tokens: Tensor) -> Tensor:
         """Return those of the tokens [n] that are not held."""

@@ -52,6 +52,18 @@ class Tokenizer(nn.Module):
         """Return the tokens of pictures [B, channels, H, W]."""
         raise NotImplementedError
 
+    def encode_at(self, pictures: Tensor, layout: Layout) -> Tokens:
+        """Return the tokens of pictures where a layout has them; most tokenizers have but one.
+
+        Raises:
+            ConfigError: the tokenizer has no such tokens.
+        """
+        own = self.layout(pictures.shape[-2], pictures.shape[-1])
+        sizes = [segment.size for segment in layout.segments]
+        accepted = f"that of {type(self).__name__}, {[segment.size for segment in own.segments]}"
+        check(layout == own, "layout", sizes, accepted)
+        return self.encode(pictures)
+
     def decode(
         self, tokens: Tokens, options: dict[str, Any] | None = None, noise: Noise | None = None
     ) -> Tensor:

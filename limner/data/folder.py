@@ -60,6 +60,28 @@ class FolderSource(Source):
         return self.folder / self.keys[index]
 
 
+class FileSource(Source):
+    """One picture file, of a class that is named as its folder.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.file = Path(path).expanduser()
+        name = self.file.resolve().parent.name
+        super().__init__(str(self.file), (name,), [self.file.name], [0])
+
+    def open(self, index: int) -> BinaryIO:
+        return self.file.open("rb")
+
+    def stamp(self, index: int) -> str:
+        return stamp_of(self.file)
+
+    def caption(self, index: int) -> str:
+        return in_words(self.keys[index])
+
+
 def _find(folder: Path) -> dict[str, list[Path]]:
     """Class name -> files of a folder, sorted by name."""
     accepted = "accepted are " + ", ".join(SUFFIXES)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from limner.core.errors import DataError, check, unknown
 from limner.data import huggingface
-from limner.data.folder import FolderSource
+from limner.data.folder import FileSource, FolderSource
+from limner.data.images import SUFFIXES
 from limner.data.joined import JoinedSource
 from limner.data.manifest import MANIFESTS, ManifestSource
 from limner.data.packaged import PackagedSource, list_packaged, load_packaged
@@ -19,7 +20,7 @@ from limner.data.unreadable import UNREADABLE
 
 JOIN = "+"
 KINDS = (
-    "a folder of pictures or .tar shards, a table "
+    "a folder of pictures or .tar shards, a picture, a table "
     f"({', '.join(MANIFESTS)}), a .tar shard, a saved Hugging Face dataset or hf:NAME; "
     "or several of these with a + between"
 )
@@ -71,6 +72,7 @@ def open_source(source: str | os.PathLike[str], classes: Sequence[str] | None = 
 
             - a packaged name ("twemoji"); write `./twemoji` for a folder that has one
             - a folder of pictures whose sub-folders are classes (`FolderSource`)
+            - a picture file (`FileSource`); a few of them with a "+" between
             - a table of files, captions and labels (`ManifestSource`)
             - WebDataset shards: a .tar file, a folder of them or "train-{0000..0146}.tar"
               (`ShardSource`)
@@ -101,6 +103,8 @@ def _open(name: str) -> Source:
         return ManifestSource(path)
     if suffix == ".tar":
         return ShardSource(name)
+    if suffix in SUFFIXES and path.is_file():
+        return FileSource(path)
     if path.exists():
         raise DataError(f"{name!r} is no set of pictures: give {KINDS}")
     if path.parts[1:] or suffix or name.startswith(("~", ".")):

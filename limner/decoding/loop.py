@@ -55,19 +55,23 @@ def advance(
 
 
 def generate(
-    generator: Generator, rows: Sequence[Row], hooks: Sequence[Hook] = ()
+    generator: Generator,
+    rows: Sequence[Row],
+    hooks: Sequence[Hook] = (),
+    memory: Memory | None = None,
 ) -> Sequence[Row]:
     """Draw all rows to their end.
 
     Args:
         rows: as `generator.begin` makes them.
         hooks: called after every step; one that raises `Cancelled` ends the run.
+        memory: see `steps`.
 
     Returns:
         The lead rows, with their tokens drawn.
     """
     try:
-        for _ in steps(generator, rows, hooks):
+        for _ in steps(generator, rows, hooks, memory):
             pass
     except Cancelled:
         pass
@@ -75,15 +79,19 @@ def generate(
 
 
 def steps(
-    generator: Generator, rows: Sequence[Row], hooks: Sequence[Hook] = ()
+    generator: Generator,
+    rows: Sequence[Row],
+    hooks: Sequence[Hook] = (),
+    memory: Memory | None = None,
 ) -> Iterator[list[Event]]:
     """Draw all rows to their end, in a memory of their own, and yield the events of every step.
 
     Args:
         rows: as `generator.begin` makes them.
         hooks: called after every step, before it is yielded.
+        memory: an empty one to draw in; None: the generator's.
     """
-    memory = generator.memory(rows)
+    memory = generator.memory(rows) if memory is None else memory
     memory.admit(rows)
     try:
         while events := advance(generator, rows, memory, hooks):

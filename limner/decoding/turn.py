@@ -100,7 +100,13 @@ class Turn:
         if drawn.logprob is not None and row.logprob is not None:
             logprob = drawn.logprob[index, : len(step.draw)][source]
             row.logprob[places] = logprob.to(row.logprob)
-        done = True if step.level is None else step.finishes()[source].to(self.device)
+        if row.last is not None:
+            row.last[places] = step.index
+        done: Tensor | bool = True
+        if drawn.done is not None:
+            done = drawn.done[index, : len(step.draw)][source].to(self.device)
+        elif step.level is not None:
+            done = step.finishes()[source].to(self.device)
         tokens.known[0, target] = done
 
     def _paint(self) -> None:

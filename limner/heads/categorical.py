@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from limner.core.head import Drawn, LossBreakdown, Turn
-from limner.heads.cross_entropy import projected_cross_entropy
+from limner.heads.cross_entropy import projected_cross_entropy, projected_errors
 from limner.heads.mixtures import mixtures
 from limner.heads.stages import DEFAULT_STAGES, Stage
 
@@ -58,7 +58,8 @@ class CategoricalHead:
         rng: torch.Generator | None = None,
         weight: Tensor | None = None,
     ) -> LossBreakdown:
-        """Return the mean cross-entropy in nats.
+        """Return the mean cross-entropy in nats; without gradients also the share of tokens whose
+        likeliest code is another.
 
         Args:
             outputs: float [B, n, V].
@@ -68,8 +69,12 @@ class CategoricalHead:
         each = functional.cross_entropy(
             outputs.flatten(0, 1).float(), targets.flatten(), reduction="none"
         )
-        total = each.mean() if weight is None else _weighted(each, weight.flatten().to(each))
-        return LossBreakdown(total, {"cross_entropy": total.detach()})
+        total = _mean(each, weight)
+        parts = {"cross_entropy": total.detach()}
+        if not torch.is_grad_enabled():  # only where it is measured: it takes a pass of its own
+            wrong = outputs.flatten(0, 1).argmax(-1) != targets.flatten()
+            parts["token_error"] = _mean(wrong.to(each), weight)
+        return LossBreakdown(total, parts)
 
     def projected_loss(
         self,
@@ -86,13 +91,12 @@ class CategoricalHead:
             targets: int64 [B, n, 1].
             weight: [B, n], which tokens count; None: all alike.
         """
-        total = projected_cross_entropy(
-            hidden.flatten(0, 1),
-            projection,
-            targets.flatten(),
-            None if weight is None else weight.flatten(),
-        )
-        return LossBreakdown(total, {"cross_entropy": total.detach()})
+        given = hidden.flatten(0, 1), projection, targets.flatten()
+        total = projected_cross_entropy(*given, None if weight is None else weight.flatten())
+        parts = {"cross_entropy": total.detach()}
+        if not torch.is_grad_enabled():
+            parts["token_error"] = _mean(projected_errors(*given).to(total), weight)
+        return LossBreakdown(total, parts)
 
     def filtered(self, turn: Turn) -> Tensor:
         """Return guided logits after all stages, float [R, n, V]."""
@@ -111,5 +115,8 @@ class CategoricalHead:
         return Drawn(ids.unsqueeze(-1), mixtures(logits, turn), chosen)
 
 
-def _weighted(each: Tensor, weight: Tensor) -> Tensor:
+def _mean(each: Tensor, weight: Tensor | None) -> Tensor:
+    if weight is None:
+        return each.mean()
+    weight = weight.flatten().to(each)
     return (each * weight).sum() / weight.sum().clamp(min=1e-12)

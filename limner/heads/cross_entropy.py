@@ -43,6 +43,25 @@ def projected_cross_entropy(
     return loss
 
 
+def projected_errors(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Return which tokens' largest logit, of weight hidden, is not the target's, bool [N].
+
+    Args:
+        hidden: float [N, D].
+        weight: float [V, D].
+        targets: int64 [N].
+    """
+    rows = _rows(hidden, weight)
+    parts = [linear(part, weight).argmax(-1) for part in hidden.split(rows)]
+    return torch.cat(parts) != targets
+
+
+def _rows(hidden: Tensor, weight: Tensor) -> int:
+    """Return of how many tokens logits are computed at once."""
+    chunk = _CHUNK_ON_CPU if hidden.device.type == "cpu" else _CHUNK
+    return max(1, chunk // len(weight))
+
+
 class _ProjectedCrossEntropy(torch.autograd.Function):
     """The sum over tokens of share [N] times cross-entropy, in the precision of `share`."""
 
@@ -54,8 +73,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         by_hidden = torch.empty_like(hidden) if of_hidden else None
         by_weight = torch.zeros_like(weight, dtype=share.dtype) if of_weight else None
         total = share.new_zeros(())
-        chunk = _CHUNK_ON_CPU if hidden.device.type == "cpu" else _CHUNK
-        rows = max(1, chunk // len(weight))
+        rows = _rows(hidden, weight)
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
             target, count = targets[part].unsqueeze(1), share[part].unsqueeze(1)

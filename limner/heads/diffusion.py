@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -19,7 +20,8 @@ from limner.core.guidance import mix
 from limner.core.head import Drawn, LossBreakdown, Outputs, Turn
 from limner.core.order import Step
 from limner.core.row import Row
-from limner.heads.gaussian import GaussianTables, gaussian_tables, kept_timesteps
+from limner.heads.annealing import StepAnnealing
+from limner.heads.gaussian import Gaussian, GaussianTables, gaussian_tables, kept_timesteps
 from limner.layers.denoiser import Denoiser
 
 InnerSteps = Callable[[Row, Step], str]
@@ -27,6 +29,9 @@ InnerSteps = Callable[[Row, Step], str]
 
 NoiseSource = Callable[[str, int], Tensor]
 """(purpose, inner step) -> standard normal noise, float64 [R, n, D]."""
+
+Watch = Callable[[int, Gaussian], None]
+"""(index of a step, 0 the last, what it draws from)."""
 
 EVALUATION_SEED = 0
 
@@ -44,6 +49,39 @@ class SameSteps:
     def __call__(self, row: Row, step: Step) -> str:
         """Return the respacing."""
         return self.respacing
+
+
+@dataclass(frozen=True)
+class LastStep:
+    """What the last denoising step of every token draws from, and what led there.
+
+    Args:
+        mean: float [R, n, D].
+        deviation: float [R, n, D], times the temperature; samplers may leave this noise out.
+        log_deviations: float [R, n, D], logarithms of the deviations of all steps before, added up,
+            without the temperature.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+    log_deviations: Tensor
+
+    def record(self, rows: list[int], temperature: Tensor, index: int, before: Gaussian) -> None:
+        """Take note of a step of some rows, of temperature [rows]."""
+        logarithm = 0.5 * before.log_variance
+        if index > 0:
+            self.log_deviations[rows] += logarithm
+        else:
+            self.mean[rows] = before.mean
+            self.deviation[rows] = logarithm.exp() * temperature.to(logarithm).reshape(-1, 1, 1)
+
+    def fields(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return all three tensors."""
+        return self.mean, self.deviation, self.log_deviations
+
+    def to(self, like: Tensor) -> LastStep:
+        """Return the same in the dtype and place of another tensor."""
+        return LastStep(*(field.to(like) for field in self.fields()))
 
 
 @dataclass(frozen=True)
@@ -84,7 +122,9 @@ class DiffusionHead(nn.Module):
         config: see `DiffusionConfig`.
 
     Attributes:
-        inner_steps: how many denoising steps a row takes; by default the configuration's number.
+        inner_steps: how many denoising steps a row takes that is not annealed; by default the
+            configuration's number.
+        solver_steps: least and most that an annealed row may take.
     """
 
     def __init__(self, token: int, condition: int, config: DiffusionConfig) -> None:
@@ -93,6 +133,7 @@ class DiffusionHead(nn.Module):
         self.config = config
         self.denoiser = Denoiser(token, condition, 2 * token, config.width, config.depth)
         self.inner_steps: InnerSteps = SameSteps(config.steps)
+        self.solver_steps = (2, config.chain)
 
     def tables(self, respacing: str = "") -> GaussianTables:
         """Return the chain, or some steps of it."""
@@ -180,13 +221,24 @@ class DiffusionHead(nn.Module):
 
     def draw(self, turn: Turn) -> Drawn:
         """Draw every token's vector; rows that walk the same denoising steps do so together."""
+        return Drawn(values=self._walk(turn, watched=False)[0])
+
+    def draw_watched(self, turn: Turn) -> tuple[Tensor, LastStep]:
+        """Draw, and tell what every token's last denoising step drew from: float [R, n, D]."""
+        values, last = self._walk(turn, watched=True)
+        assert last is not None
+        return values, last
+
+    def _walk(self, turn: Turn, watched: bool) -> tuple[Tensor, LastStep | None]:
         outputs = turn.evaluate()
         temperature = torch.tensor([row.options.temperature for row in turn.rows])
+        kept = torch.tensor([float(row.options.last_noise) for row in turn.rows])
         walks: dict[str, list[int]] = {}
         for index, (row, step) in enumerate(zip(turn.rows, turn.steps, strict=True)):
-            walks.setdefault(self.inner_steps(row, step), []).append(index)
+            walks.setdefault(self.respacing(row, step), []).append(index)
         shape, dtype = (*turn.tokens.shape, self.token), _wide(outputs.lead.dtype)
         values = outputs.lead.new_empty(shape, dtype=dtype)
+        last = LastStep(*(torch.zeros_like(values) for _ in range(3))) if watched else None
         for respacing, rows in walks.items():
 
             def noise(purpose: str, inner: int, rows: list[int] = rows) -> Tensor:
@@ -194,31 +246,55 @@ class DiffusionHead(nn.Module):
 
             null = None if outputs.null is None else outputs.null[rows]
             part = Outputs(outputs.lead[rows], null, outputs.scales[rows])
-            values[rows] = self.sample(part, temperature[rows], respacing, noise)
-        return Drawn(values=values)
+            warmth = torch.stack([temperature[rows], (temperature * kept)[rows]])
+            watch = None if last is None else partial(last.record, rows, temperature[rows])
+            values[rows] = self.sample(part, warmth, respacing, noise, watch)
+        return values, last
+
+    def respacing(self, row: Row, step: Step) -> str:
+        """Return which denoising steps a row walks, see `gaussian.kept_timesteps`."""
+        annealing: StepAnnealing | None = row.options.annealing
+        return self.inner_steps(row, step) if annealing is None else annealing.respacing(step)
 
     def sample(
-        self, outputs: Outputs, temperature: Tensor, respacing: str, noise: NoiseSource
+        self,
+        outputs: Outputs,
+        temperature: Tensor,
+        respacing: str,
+        noise: NoiseSource,
+        watch: Watch | None = None,
     ) -> Tensor:
         """Return vectors for the network's outputs, float [R, n, D]: ancestral sampling.
 
         Args:
             outputs: lead and null outputs [R, n, Z], and guidance scales [R].
-            temperature: float [R], factor on the noise of every step but not on the first noise.
+            temperature: float [R], factor on the noise of every step but not on the first noise;
+                the last step adds none. Or float [2, R], the factor of the last step behind it.
             respacing: see `gaussian.kept_timesteps`.
-            noise: "start", then "solver" for every step but the last.
+            noise: "start", then "solver" for every step that adds noise.
+            watch: told of every step.
         """
         tables = self.tables(respacing)
         condition = self.denoiser.condition(outputs.lead)
         null = None if outputs.null is None else self.denoiser.condition(outputs.null)
         x = noise("start", 0).to(condition.device, _wide(condition.dtype))
-        warmth = temperature.to(x).reshape(-1, 1, 1)
+        if temperature.dim() == 1:
+            temperature = torch.stack([temperature, torch.zeros_like(temperature)])
+        with_last = bool(temperature[1].any())
+        warmth, last_warmth = temperature.to(x).reshape(2, -1, 1, 1)
         for inner in range(len(tables)):
             index = torch.tensor(len(tables) - 1 - inner)
             time = tables.timesteps[index]
             told, code = self.guided(x, time, condition, null, outputs.scales)
             before = tables.backward(x, index, told, code)
-            x = before.mean if index == 0 else before.sample(warmth * noise("solver", inner).to(x))
+            if watch is not None:
+                watch(int(index), before)
+            if index > 0:
+                x = before.sample(warmth * noise("solver", inner).to(x))
+            elif with_last:
+                x = before.sample(last_warmth * noise("solver", inner).to(x))
+            else:
+                x = before.mean
         return x
 
     def guided(

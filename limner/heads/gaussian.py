@@ -36,6 +36,11 @@ def cosine_betas(steps: int) -> Tensor:
     return torch.tensor(betas, dtype=torch.float64)
 
 
+def squared_linear_betas(steps: int, first: float = 1e-4, last: float = 0.02) -> Tensor:
+    """Return betas whose roots rise linearly, float64 [steps], as latent diffusion has them."""
+    return torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64).square()
+
+
 SCHEDULES: dict[str, Callable[[int], Tensor]] = {"linear": linear_betas, "cosine": cosine_betas}
 
 
@@ -116,6 +121,11 @@ class GaussianTables:
         """Return the x_0, float [..., D], that x_t and its noise tell."""
         kept = _at((1 / self.share).sqrt(), index, noisy)
         return kept * noisy - _at((1 / self.share - 1).sqrt(), index, noisy) * noise
+
+    def noise(self, noisy: Tensor, index: Tensor, clean: Tensor) -> Tensor:
+        """Return the noise, float [..., D], that x_t and its x_0 tell."""
+        kept = _at((1 / self.share).sqrt(), index, noisy)
+        return (kept * noisy - clean) / _at((1 / self.share - 1).sqrt(), index, noisy)
 
     def posterior_mean(self, clean: Tensor, noisy: Tensor, index: Tensor) -> Tensor:
         """Return the mean of q(x_{t-1} | x_t, x_0), float [..., D]."""
@@ -206,29 +216,47 @@ def kept_timesteps(steps: int, respacing: str | int) -> list[int]:
     Args:
         respacing: "100": so many, evenly from the first to the last; "10,20,30": the chain is cut
             into equal sections and each keeps so many; "ddim50": every k-th from 0, for the k that
-            keeps exactly 50.
+            keeps exactly 50. "...@950": those behind 950 become one there, and a chain that no k
+            fits is shortened until one does.
 
     Raises:
         ConfigError: not of such a form, or more than there are.
 
-    Source: `space_timesteps` in diffusion/respace.py of LTH14/mar.
+    Source: `space_timesteps` in diffusion/respace.py of LTH14/mar; the limit, of
+    MAR_DiSA/diffusion/respace.py of Qinyu-Allen-Zhao/DiSA.
     """
     accepted = f"'S', 'S1,S2,...' or 'ddimS' with whole numbers that {steps} steps can give"
-    text = str(respacing)
+    text, limited, latest = str(respacing).partition("@")
+    if limited and not (latest.isdecimal() and int(latest) > 0):
+        raise _refused(respacing, f"{accepted}, and '@T' behind it with a whole number")
     if text.startswith("ddim") and text[4:].isdecimal():
-        for stride in range(1, steps):
-            if len(range(0, steps, stride)) == int(text[4:]):
-                return list(range(0, steps, stride))
+        kept = _strided(steps, int(text[4:]), shortest=1 if limited else steps)
+    else:
+        kept = _sections(steps, text.split(","))
+    if not kept:
         raise _refused(respacing, accepted)
-    counts = text.split(",")
+    return sorted({min(step, int(latest)) for step in kept}) if limited else kept
+
+
+def _strided(steps: int, count: int, shortest: int) -> list[int]:
+    """Every k-th timestep of as many as possible, `steps` to `shortest`; [] if no k gives count."""
+    for length in range(steps, shortest - 1, -1):
+        for stride in range(1, length):
+            if len(range(0, length, stride)) == count:
+                return list(range(0, length, stride))
+    return []
+
+
+def _sections(steps: int, counts: list[str]) -> list[int]:
+    """So many timesteps of each of equal sections; [] where a section has fewer."""
     if not all(count.strip().isdecimal() and int(count) > 0 for count in counts):
-        raise _refused(respacing, accepted)
+        return []
     kept: list[int] = []
     start = 0
     for section, count in enumerate(map(int, counts)):
         size = steps // len(counts) + (section < steps % len(counts))
         if count > size:
-            raise _refused(respacing, accepted)
+            return []
         kept += [start + offset for offset in _spread(size, count)]
         start += size
     return sorted(set(kept))

@@ -87,12 +87,12 @@ def flowar_times(steps: int) -> Tensor:
     return torch.cat([early, torch.linspace(0.25, 0.0, half + 1, dtype=torch.float64)])
 
 
-def late_times(steps: int) -> Tensor:
-    """Return equal steps from 1 to 0.04, then one to 0, float64 [steps + 1].
+def late_times(steps: int, last: float = 0.04) -> Tensor:
+    """Return equal steps from 1 to `last`, then one to 0, float64 [steps + 1].
 
     The score of `euler_maruyama` is large near 0 (SiT, xAR).
     """
-    early = torch.linspace(1.0, 0.04, steps, dtype=torch.float64)
+    early = torch.linspace(1.0, last, steps, dtype=torch.float64)
     return torch.cat([early, early.new_zeros(1)])
 
 

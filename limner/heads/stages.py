@@ -7,12 +7,15 @@ Every stage works on all rows at once, each row by its own options; removed entr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from limner.core.errors import check
 from limner.core.head import Turn
+from limner.core.order import Step
 from limner.core.row import Row
 
 
@@ -30,6 +33,77 @@ class Processor(Protocol):
     def __call__(self, logits: Tensor, row: Row, tokens: Tensor) -> Tensor:
         """Return new logits [n, V] for int64 tokens [n]."""
         ...
+
+
+@dataclass(frozen=True)
+class StepTemperature:
+    """A processor that divides by one temperature a step (Infinity's `tau_list`).
+
+    Args:
+        temperatures: of every step, in order; each above 0.
+    """
+
+    temperatures: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        fits = len(self.temperatures) > 0 and min(self.temperatures) > 0
+        check(fits, "temperatures", self.temperatures, "numbers above 0, one a step")
+
+    def __call__(self, logits: Tensor, row: Row, tokens: Tensor) -> Tensor:
+        """Return new logits of the row's step.
+
+        Raises:
+            ConfigError: there are fewer temperatures than steps.
+        """
+        fits = len(self.temperatures) > row.step
+        check(fits, "temperatures", self.temperatures, "a number for each of the steps")
+        return logits / self.temperatures[row.step]
+
+
+@dataclass(frozen=True)
+class UnlikelyCodes:
+    """A processor that gives some codes the same low logit (FlexVAR's `invalid_ids`).
+
+    Args:
+        codes: int64 [n].
+        logit: what they get; as conditions do not move it, guidance does not either.
+    """
+
+    codes: Tensor
+    logit: float = -100.0
+
+    def __call__(self, logits: Tensor, row: Row, tokens: Tensor) -> Tensor:
+        """Return new logits."""
+        return logits.index_fill(-1, self.codes.to(logits.device), self.logit)
+
+
+@dataclass(frozen=True)
+class LikeliestElsewhere:
+    """A stage that keeps the likeliest code alone at maps of other sides than some.
+
+    Args:
+        sides: of maps (the longer one of oblong maps) whose codes are drawn at random.
+        longest: of these sides that counts; beyond it, too, the likeliest code is taken.
+
+    Source: `autoregressive_infer_cfg` in models/flexvar.py of jiaosiyu1999/FlexVAR.
+    """
+
+    sides: tuple[int, ...]
+    longest: int
+
+    def __call__(self, logits: Tensor, turn: Turn) -> Tensor:
+        """Return new logits."""
+        chosen = [self._likeliest(*pair) for pair in zip(turn.rows, turn.steps, strict=True)]
+        if not any(chosen):
+            return logits
+        alone = _column([float(each) for each in chosen], logits) > 0
+        lower = logits < logits.amax(-1, keepdim=True)
+        return logits.masked_fill(alone & lower, -torch.inf)
+
+    def _likeliest(self, row: Row, step: Step) -> bool:
+        layout = row.tokens.layout
+        side = max(layout.segments[layout.segment_at(step.first)].size)
+        return side > self.longest or side not in self.sides
 
 
 def processors(logits: Tensor, turn: Turn) -> Tensor:

@@ -19,9 +19,20 @@ from limner.core.errors import CheckpointError, unknown
 from limner.hub.build import check_fits, parameter_count, shown
 from limner.hub.official import Converter, converters
 from limner.hub.remote import resolve_file
-from limner.hub.save import cast, read_header, read_tensors, write_part
+from limner.hub.save import cast, read_header, read_json, read_tensors, write_part
 
-WRAPPERS = ("model", "module", "state_dict", "model_state_dict")
+WRAPPERS = (
+    "model",
+    "module",
+    "state_dict",
+    "model_state_dict",
+    "trainer",
+    "var_wo_ddp",
+    "gpt_fsdp",
+    "vae",
+    "sd",
+)
+INDEX = ".index.json"
 _PREFIXES = ("module.", "_orig_mod.")
 _HARMLESS = (argparse.Namespace,)  # training arguments, kept beside the weights in some files
 
@@ -64,7 +75,8 @@ def convert(
     """Turn a file of official weights into a part in limner's format.
 
     Args:
-        source: a .pt, .pth, .ckpt, .bin or .safetensors file, or "user/name/file" on the hub.
+        source: a .pt, .pth, .ckpt, .bin or .safetensors file, or "user/name/file" on the hub; of
+            weights in shards, their index (.index.json), beside which they lie.
         destination: directory to be written.
         system: whose weights these are; None: told by the names of the tensors.
         given: fields of the configuration that the weights do not tell, {"heads": 16}.
@@ -80,7 +92,7 @@ def convert(
     converter = detect(state) if system is None else _by_name(system)
     config = converter.config(state, given)
     module = converter.blank(config)
-    tensors = converter.table(config).to_ours(state)
+    tensors = converter.ours(config, state)
     check_fits(module.state_dict(), tensors, str(path))
     write_part(module, {name: cast(t, dtype) for name, t in tensors.items()}, destination)
     header = read_header(destination)
@@ -103,6 +115,9 @@ def read_official(path: Path, ema: bool = False) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file is missing or broken, or wants to load more than tensors.
     """
+    if path.name.endswith(INDEX):
+        shards = [read_official(shard) for shard in shards_of(path)]
+        return {name: tensor for shard in shards for name, tensor in shard.items()}
     if path.suffix == ".safetensors":
         return _without_prefix(read_tensors(path))
     try:
@@ -117,6 +132,22 @@ def read_official(path: Path, ema: bool = False) -> dict[str, Tensor]:
         first = str(error).splitlines()[:1] or [type(error).__name__]
         raise CheckpointError(f"{path} cannot be read: {first[0]}") from None
     return _without_prefix(_unwrapped(path, content, ema))
+
+
+def shards_of(index: Path) -> list[Path]:
+    """Return the files that an index of sharded weights names; they lie beside it.
+
+    Raises:
+        CheckpointError: the index is broken, or a file is missing or lies elsewhere.
+    """
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise CheckpointError(f"{index} is broken: weight_map must name the file of every tensor")
+    files = [index.parent / name for name in sorted(set(shards.values()))]
+    lost = [file.name for file in files if file.parent != index.parent or not file.is_file()]
+    if lost:
+        raise CheckpointError(f"{index} names files that are not beside it: {shown(lost)}")
+    return files
 
 
 def detect(state: Mapping[str, Tensor]) -> Converter:
@@ -135,11 +166,12 @@ def detect(state: Mapping[str, Tensor]) -> Converter:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 checksum of a file, in hexadecimal."""
+    """Return the SHA-256 checksum of a file, or of all the shards of an index, in hexadecimal."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
+    for part in shards_of(path) if path.name.endswith(INDEX) else [path]:
+        with part.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
     return digest.hexdigest()
 
 

@@ -40,30 +40,42 @@ class ConvolutionConfig:
     """Size of an encoder and its mirrored decoder.
 
     Args:
-        channels: of the finest level; a multiple of 32.
+        channels: of the finest level; a multiple of `groups`.
         multipliers: channels of each level, fine to coarse, as multiples of `channels`.
         blocks: residual blocks a level in the encoder; the decoder has one more.
         encoder_attention: levels with attention after every block; 0 is the finest, -1 the
             coarsest.
         decoder_attention: the same for the decoder, in the same numbering.
         pictures: channels of the pictures.
+        middle_attention: attention between the two blocks at the coarsest resolution.
+        halvings: how many levels, from the finest on, end in maps of half the size; None: all but
+            the coarsest.
+        groups: of every normalisation.
     """
 
     channels: int = 128
-    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4)
+    multipliers: tuple[int | float, ...] = (1, 1, 2, 2, 4)
     blocks: int = 2
     encoder_attention: tuple[int, ...] = (-1,)
     decoder_attention: tuple[int, ...] = (-1,)
     pictures: int = 3
+    middle_attention: bool = True
+    halvings: int | None = None
+    groups: int = GROUPS
 
     def __post_init__(self) -> None:
-        fits = self.channels > 0 and self.channels % GROUPS == 0
-        check(fits, "channels", self.channels, f"a positive multiple of {GROUPS}")
+        check(self.groups > 0, "groups", self.groups, "at least 1")
+        fits = self.channels > 0 and self.channels % self.groups == 0
+        check(fits, "channels", self.channels, f"a positive multiple of {self.groups}")
         fits = len(self.multipliers) > 0 and min(self.multipliers) > 0
         check(fits, "multipliers", self.multipliers, "one or more positive numbers")
+        fits = all((self.channels * each) % self.groups == 0 for each in self.multipliers)
+        check(fits, "multipliers", self.multipliers, f"such that {self.groups} divides all widths")
         check(self.blocks > 0, "blocks", self.blocks, "at least 1")
         check(self.pictures > 0, "pictures", self.pictures, "at least 1")
         levels = len(self.multipliers)
+        fits = self.halvings is None or 0 <= self.halvings < levels
+        check(fits, "halvings", self.halvings, f"from 0 to {levels - 1}, or None")
         for field in ("encoder_attention", "decoder_attention"):
             chosen = getattr(self, field)
             fits = all(-levels <= level < levels for level in chosen)
@@ -72,21 +84,26 @@ class ConvolutionConfig:
     @property
     def widths(self) -> tuple[int, ...]:
         """Channels of each level, fine to coarse."""
-        return tuple(self.channels * multiplier for multiplier in self.multipliers)
+        return tuple(round(self.channels * multiplier) for multiplier in self.multipliers)
 
     @property
     def factor(self) -> int:
         """Pixels along each side of a latent."""
-        return 2 ** (len(self.multipliers) - 1)
+        return 2**self.halved
+
+    @property
+    def halved(self) -> int:
+        """Levels that end in maps of half the size."""
+        return len(self.multipliers) - 1 if self.halvings is None else self.halvings
 
     def attends(self, chosen: tuple[int, ...], level: int) -> bool:
         """Return whether a level (0 is the finest) is among the chosen ones."""
         return level in chosen or level - len(self.multipliers) in chosen
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Return the group normalisation used throughout: 32 groups, epsilon 1e-6."""
-    return nn.GroupNorm(GROUPS, channels, eps=1e-6)
+def group_norm(channels: int, groups: int = GROUPS) -> nn.GroupNorm:
+    """Return the group normalisation used throughout: epsilon 1e-6."""
+    return nn.GroupNorm(groups, channels, eps=1e-6)
 
 
 def normalised(norm: nn.Module, x: Tensor) -> Tensor:
@@ -111,11 +128,11 @@ def arranged(x: Tensor) -> Tensor:
 class ResNetBlock(nn.Module):
     """Two normalised, swish-activated 3x3 convolutions around a shortcut."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, groups: int = GROUPS) -> None:
         super().__init__()
-        self.norm1 = group_norm(inputs)
+        self.norm1 = group_norm(inputs, groups)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.norm2 = group_norm(outputs)
+        self.norm2 = group_norm(outputs, groups)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
@@ -132,9 +149,9 @@ class ResNetBlock(nn.Module):
 class SpatialAttention(nn.Module):
     """Single-head attention over all places of a map, added to the map."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, groups: int = GROUPS) -> None:
         super().__init__()
-        self.norm = group_norm(channels)
+        self.norm = group_norm(channels, groups)
         self.query = nn.Conv2d(channels, channels, 1)
         self.key = nn.Conv2d(channels, channels, 1)
         self.value = nn.Conv2d(channels, channels, 1)
@@ -179,14 +196,21 @@ class Level(nn.Module):
     """Blocks of one resolution, each followed by attention where asked, then a change of size."""
 
     def __init__(
-        self, inputs: int, outputs: int, blocks: int, attends: bool, resample: nn.Module
+        self,
+        inputs: int,
+        outputs: int,
+        blocks: int,
+        attends: bool,
+        resample: nn.Module,
+        groups: int = GROUPS,
     ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
-            ResNetBlock(inputs if block == 0 else outputs, outputs) for block in range(blocks)
+            ResNetBlock(inputs if block == 0 else outputs, outputs, groups)
+            for block in range(blocks)
         )
         self.attention = nn.ModuleList(
-            SpatialAttention(outputs) for _ in range(blocks if attends else 0)
+            SpatialAttention(outputs, groups) for _ in range(blocks if attends else 0)
         )
         self.resample = resample
 
@@ -199,10 +223,10 @@ class Level(nn.Module):
         return self.resample(x)
 
 
-def _middle(channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        ResNetBlock(channels, channels), SpatialAttention(channels), ResNetBlock(channels, channels)
-    )
+def _middle(channels: int, attends: bool, groups: int) -> nn.Sequential:
+    attention = SpatialAttention(channels, groups) if attends else nn.Identity()
+    first, last = (ResNetBlock(channels, channels, groups) for _ in range(2))
+    return nn.Sequential(first, attention, last)
 
 
 class ConvEncoder(nn.Module):
@@ -216,7 +240,6 @@ class ConvEncoder(nn.Module):
     def __init__(self, config: ConvolutionConfig, latent: int) -> None:
         super().__init__()
         widths = config.widths
-        last = len(widths) - 1
         self.conv_in = nn.Conv2d(config.pictures, config.channels, 3, padding=1)
         self.levels = nn.ModuleList(
             Level(
@@ -224,12 +247,13 @@ class ConvEncoder(nn.Module):
                 widths[level],
                 config.blocks,
                 config.attends(config.encoder_attention, level),
-                Downsample(widths[level]) if level < last else nn.Identity(),
+                Downsample(widths[level]) if level < config.halved else nn.Identity(),
+                config.groups,
             )
             for level in range(len(widths))
         )
-        self.middle = _middle(widths[-1])
-        self.norm_out = group_norm(widths[-1])
+        self.middle = _middle(widths[-1], config.middle_attention, config.groups)
+        self.norm_out = group_norm(widths[-1], config.groups)
         self.conv_out = nn.Conv2d(widths[-1], latent, 3, padding=1)
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -253,18 +277,19 @@ class ConvDecoder(nn.Module):
         widths = config.widths
         last = len(widths) - 1
         self.conv_in = nn.Conv2d(latent, widths[-1], 3, padding=1)
-        self.middle = _middle(widths[-1])
+        self.middle = _middle(widths[-1], config.middle_attention, config.groups)
         self.levels = nn.ModuleList(
             Level(
                 widths[min(level + 1, last)],
                 widths[level],
                 config.blocks + 1,
                 config.attends(config.decoder_attention, level),
-                Upsample(widths[level]) if level > 0 else nn.Identity(),
+                Upsample(widths[level]) if 0 < level <= config.halved else nn.Identity(),
+                config.groups,
             )
             for level in reversed(range(len(widths)))
         )
-        self.norm_out = group_norm(widths[0])
+        self.norm_out = group_norm(widths[0], config.groups)
         self.conv_out = nn.Conv2d(widths[0], config.pictures, 3, padding=1)
 
     def forward(self, latents: Tensor) -> Tensor:

@@ -3,6 +3,9 @@
 PyTorch's CPU builds hold two libraries of matrix products. Its float32 layers call MKL; oneDNN,
 which its convolutions call, is faster at the shapes of transformers, and more so on several cores.
 `functional.linear` offers no choice between them.
+
+Drawing token by token, products of a few rows only read the weight: what counts is how many cores
+read it. `functional.linear` leaves up to four rows to one core.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _SMALL = 2**24  # multiplications of a product below which calling oneDNN costs more than it saves
+_LIGHT = 2**18  # numbers of a weight that caches hold: below, the same
+_FEW_ROWS, _FEW_NUMBERS = range(2, 5), 4096  # of x, where MKL shares weight x^T among cores
 _HAS_ONEDNN = (
     torch.backends.mkldnn.is_available()
     and torch.backends.mkl.is_available()
@@ -37,25 +42,35 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         weight: float [out, in].
         bias: float [out], or None.
     """
-    if _suits_onednn(x, weight):
-        product: Tensor = _product(x, weight)
+    if _is_worth_it(x, weight):
+        # an operator of Python's own takes as long to call as half a product of one row
+        watched = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        product: Tensor = _product(x, weight) if watched else _quickest(x, weight)
         return product if bias is None else product + bias
     return functional.linear(x, weight, bias)
 
 
-def _suits_onednn(x: Tensor, weight: Tensor) -> bool:
+def _is_worth_it(x: Tensor, weight: Tensor) -> bool:
     return (
         _HAS_ONEDNN
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"
-        and x.numel() * len(weight) >= _SMALL
+        and (weight.numel() >= _LIGHT or x.numel() * len(weight) >= _SMALL)
         and not torch.is_autocast_enabled("cpu")
     )
 
 
 @torch.library.custom_op("limner::product", mutates_args=(), device_types="cpu")
 def _product(x: Tensor, weight: Tensor) -> Tensor:
-    """x weight^T by oneDNN; as an operator of its own, so that `torch.compile` leaves it alone."""
+    """x weight^T; as an operator of its own, so that `torch.compile` leaves it alone."""
+    return _quickest(x, weight)
+
+
+def _quickest(x: Tensor, weight: Tensor) -> Tensor:
+    """Return x weight^T, by that one of both libraries which is quicker."""
+    if x.numel() <= _FEW_NUMBERS and x.numel() // x.shape[-1] in _FEW_ROWS:
+        rows = x.reshape(-1, x.shape[-1])
+        return torch.mm(weight, rows.T).T.contiguous().view(*x.shape[:-1], len(weight))
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
     return product
 

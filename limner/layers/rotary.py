@@ -36,6 +36,28 @@ def grid_rotation(
     return torch.cat([torch.zeros_like(table[:1]), table]).to(device, dtype)
 
 
+def axes_rotation(
+    coordinates: Tensor, widths: tuple[int, ...], base: float, dtype: torch.dtype
+) -> Tensor:
+    """Return the rotations of places along several axes, each of which turns channels of its own.
+
+    Angles are computed in float64, as diffusers 0.31 does (`get_1d_rotary_pos_embed`).
+
+    Args:
+        coordinates: int64 [L, axes].
+        widths: channels that each axis turns; even.
+
+    Returns:
+        `dtype` [1, 1, L, sum of widths / 2, 2].
+    """
+    angles = []
+    for place, width in zip(coordinates.double().unbind(-1), widths, strict=True):
+        exponent = torch.arange(0, width, 2, dtype=torch.float64, device=place.device) / width
+        angles.append(place.unsqueeze(-1) / base**exponent)
+    angle = torch.cat(angles, dim=-1)
+    return torch.stack([angle.cos(), angle.sin()], dim=-1).to(dtype)[None, None]
+
+
 def line_rotation(position: Tensor, head_width: int, base: float, dtype: torch.dtype) -> Tensor:
     """Return the rotations of places on a line, `dtype` [R, 1, L, head_width / 2, 2].
 

@@ -45,6 +45,7 @@ class VisionBlock(nn.Module):
         attention_dropout: on attention weights, in training.
         dropout: on the attention's output and inside and behind the MLP, in training.
         eps: of the layer norms.
+        qkv_bias: of queries, keys and values.
 
     Source: `Block` of timm 0.9.12, models/vision_transformer.py.
     """
@@ -58,10 +59,13 @@ class VisionBlock(nn.Module):
         attention_dropout: float = 0.0,
         dropout: float = 0.0,
         eps: float = 1e-6,
+        qkv_bias: bool = True,
     ) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(width, eps)
-        self.attention = SelfAttention(width, heads, layer, bias=True, dropout=attention_dropout)
+        self.attention = SelfAttention(
+            width, heads, layer, qkv_bias, dropout=attention_dropout, out_bias=True
+        )
         self.mlp_norm = nn.LayerNorm(width, eps)
         self.mlp = MLP(width, int(width * ratio), dropout=dropout)
         self.dropout = nn.Dropout(dropout)

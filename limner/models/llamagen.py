@@ -27,7 +27,7 @@ from limner.core.errors import check
 from limner.core.generator import Generator, Packed
 from limner.core.head import LossBreakdown
 from limner.core.layout import Layout
-from limner.core.memory import Memory, NoMemory, Reading
+from limner.core.memory import Memory, NoMemory
 from limner.core.noise import Noise
 from limner.core.order import Order, Step
 from limner.core.registry import MODELS
@@ -35,12 +35,11 @@ from limner.core.row import Condition, Options, Row
 from limner.core.slots import ABSENT, Slots, batch, concatenate, up_to
 from limner.core.tokens import Tokens
 from limner.heads.categorical import CategoricalHead
-from limner.layers.attention import SelfAttention
 from limner.layers.codes import projected_codes
+from limner.layers.decoder_block import DecoderBlock
 from limner.layers.dropout import Dropout
 from limner.layers.key_value_memory import KeyValueMemory
 from limner.layers.linear import Linear
-from limner.layers.mlp import SwiGLU
 from limner.layers.norms import RMSNorm
 from limner.layers.rotary import grid_rotation
 from limner.orders import raster
@@ -114,22 +113,12 @@ class LlamaGenConfig:
         return self.depth
 
 
-class LlamaBlock(nn.Module):
-    """Pre-norm block: attention, then a SwiGLU MLP, without biases."""
+class LlamaBlock(DecoderBlock):
+    """A block of the size that a configuration states."""
 
     def __init__(self, config: LlamaGenConfig, layer: int) -> None:
-        super().__init__()
-        self.attention_norm = RMSNorm(config.width, config.norm_eps)
-        self.attention = SelfAttention(config.width, config.heads, layer)
-        self.mlp_norm = RMSNorm(config.width, config.norm_eps)
-        self.mlp = SwiGLU(config.width, config.hidden)
-        self.dropout = Dropout(config.dropout)
-
-    def forward(self, x: Tensor, reading: Reading, rotation: Tensor | None) -> Tensor:
-        """Map float [R, L, width] to the same shape."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), reading, rotation))
-        out: Tensor = x + self.dropout(self.mlp(self.mlp_norm(x)))
-        return out
+        size = (config.width, config.heads, layer, config.hidden, config.norm_eps)
+        super().__init__(*size, dropout=config.dropout)
 
 
 Prefix = ClassCondition | TextCondition | CaptionCondition | DescriptionCondition
@@ -139,9 +128,7 @@ CONDITIONS: dict[str, Callable[[LlamaGenConfig], Prefix]] = {
     "class": lambda c: ClassCondition(c.classes, c.width),
     "text": lambda c: TextCondition(c.text_length, c.text_width, c.width),
     "caption": lambda c: CaptionCondition(c.text_length, c.width, c.heads),
-    "description": lambda c: DescriptionCondition(
-        c.classes, c.styles, c.text_length, c.width, c.heads
-    ),
+    "description": lambda c: DescriptionCondition(c.classes, c.styles, c.text_length, c.width),
 }
 
 
@@ -233,7 +220,7 @@ class LlamaGen(Generator):
     def rotation(self, packed: Packed) -> Tensor:
         """Return each slot's rotation, float [R, 1, L, d / 2, 2]; zeros on prefix slots."""
         config = self.config
-        wide = torch.float64 if self.output.weight.dtype == torch.float64 else torch.float32
+        wide = torch.promote_types(self.tokens.weight.dtype, torch.float32)
         table = grid_rotation(
             packed.tokens.layout,
             config.width // config.heads,
@@ -256,7 +243,7 @@ class LlamaGen(Generator):
 
     def memory(self, rows: Sequence[Row]) -> Memory:
         """Return key/value buffers for the prefix and all tokens but the last."""
-        config, weight = self.config, self.output.weight
+        config, weight = self.config, self.tokens.weight
         longest = max(len(row.tokens.layout) for row in rows)
         return KeyValueMemory(
             config.blocks,

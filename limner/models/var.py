@@ -40,7 +40,7 @@ from limner.layers.codes import projected_codes
 from limner.layers.cosine_attention import BiasedAttention, CosineAttention
 from limner.layers.key_value_memory import KeyValueMemory
 from limner.layers.mlp import MLP
-from limner.orders import scale_slots, scales, teacher_slots
+from limner.orders import counted_scales, scale_slots, scales, teacher_slots
 
 SCALES_256 = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
 SCALES_512 = (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)
@@ -233,11 +233,8 @@ class VAR(Generator):
             condition = self.condition.drop(condition, self.config.condition_dropout, rng)
         fed, targets = self.canvas.teach(tokens, rng)
         assert fed is not None and targets.ids is not None
-        count, end = len(tokens.layout.segments), len(tokens.layout)
-        if weight is not None:
-            count = tokens.layout.segment_at(int(weight.nonzero().max())) + 1
-            end = tokens.layout.span(count - 1).stop
-            weight = weight[:end].expand(len(tokens), end)
+        count, end = counted_scales(tokens.layout, weight)
+        weight = None if weight is None else weight[:end].expand(len(tokens), end)
         slots = batch([teacher_slots(tokens.layout, count)] * len(tokens))
         packed = Packed(tokens, slots, [condition], fed=fed[:, :end])
         return self.head.loss(self(packed, NoMemory()), targets.ids[:, :end], rng, weight)

@@ -22,6 +22,17 @@ def masked_share(uniform: Tensor, least: float, spread: float = 0.25) -> Tensor:
     return (1 + spread * torch.special.ndtri(probability)).clamp(least, 1.0)
 
 
+def cosine_share(uniform: Tensor, least: float = 0.0) -> Tensor:
+    """Return shares of tokens to mask: cos(pi u / 2), at least `least`.
+
+    Args:
+        uniform: numbers u in (0, 1).
+
+    Source: train/train_meissonic.py of viiika/Meissonic (arXiv:2410.08261); MaskGIT's schedule.
+    """
+    return torch.cos(uniform * (math.pi / 2)).clamp(min=least)
+
+
 def masked_count(total: int, share: float) -> int:
     """Return how many of `total` tokens a share masks: rounded up."""
     return math.ceil(total * share)

@@ -78,3 +78,15 @@ def teacher_slots(layout: Layout, count: int | None = None) -> Slots:
     """
     count = len(scales(layout)) if count is None else count
     return concatenate([scale_slots(layout, index) for index in range(count)])
+
+
+def counted_scales(layout: Layout, weight: Tensor | None) -> tuple[int, int]:
+    """Return how many scales there are up to the last that counts in a loss, and their tokens.
+
+    Args:
+        weight: float [N], how much each token counts; None: all alike.
+    """
+    if weight is None:
+        return len(layout.segments), len(layout)
+    last = layout.segment_at(int(weight.nonzero().max()))
+    return last + 1, layout.span(last).stop

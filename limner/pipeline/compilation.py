@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from limner.layers.key_value_memory import keep_out_of_compilation
+from limner.layers.scale_memory import keep_budgets_out_of_compilation
 from limner.layers.state_memory import compile_around_states
 
 
@@ -17,7 +18,12 @@ def compile_blocks(network: nn.Module, **options: Any) -> None:
         network: whose `blocks` are compiled.
         **options: of `torch.compile`.
     """
+    from torch._dynamo import config  # the compiler is slow to load
+
+    # blocks that differ in the numbers of their layers alone are compiled once
+    config.allow_unspec_int_on_nn_module = True
     keep_out_of_compilation()
+    keep_budgets_out_of_compilation()
     compile_around_states()
     for block in getattr(network, "blocks", [network]):
         block.compile(**options)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from limner.core.errors import ConfigError, check
+from limner.core.generator import Generator
 from limner.core.layout import Layout
 from limner.core.tokenizer import Tokenizer
 from limner.core.tokens import Tokens
@@ -33,10 +34,12 @@ class Editing:
 
     Attributes:
         tokenizer: pictures to tokens and back.
+        generator: draws the tokens.
         size: default height and width of pictures, in pixels.
     """
 
     tokenizer: Tokenizer
+    generator: Generator
     size: tuple[int, int]
 
     def draw_from(self, given: Tokens, **asked: Any) -> Result:
@@ -59,7 +62,7 @@ class Editing:
         redraw = to_mask(mask) if isinstance(mask, Image.Image) else mask.bool()
         size = (pixels.shape[-2], pixels.shape[-1])
         check_mask(redraw, size)
-        given = self._encoded(pixels)
+        given = self._encoded(pixels, asked)
         _check_places(given.layout, self.tokenizer)
         return self._draw_unknown(given, ~tokens_under(redraw, given.layout), size, asked)
 
@@ -81,7 +84,7 @@ class Editing:
         """
         size = asked.get("size") or self.size
         canvas, inside = place_on_canvas(_pixels(picture), size, place)
-        given = self._encoded(canvas)
+        given = self._encoded(canvas, asked)
         _check_places(given.layout, self.tokenizer)
         # no scale is kept as a whole: outside of the picture it says what nobody gave
         known = ~tokens_under(~inside, given.layout, kept=0)
@@ -99,7 +102,7 @@ class Editing:
             ConfigError: the tokenizer has no scales, or so many cannot be kept.
         """
         pixels = _pixels(picture)
-        given = self._encoded(pixels)
+        given = self._encoded(pixels, asked)
         known = _coarse(given.layout, keep, self.tokenizer)
         return self._draw_unknown(given, known, (pixels.shape[-2], pixels.shape[-1]), asked)
 
@@ -123,14 +126,17 @@ class Editing:
         accepted = f"larger than the picture's {height}x{width}, and of the same shape"
         check(fits, "size", f"{size[0]}x{size[1]}", accepted)
         enlarged = functional.interpolate(pixels[None], size, mode="bicubic")[0].clamp(-1, 1)
-        given = self._encoded(enlarged)
+        given = self._encoded(enlarged, asked)
         if keep is None:
             keep = max(1, self._scales_within(given.layout, height, width))
         return self._draw_unknown(given, _coarse(given.layout, keep, self.tokenizer), size, asked)
 
     @torch.no_grad()
-    def _encoded(self, pixels: Tensor) -> Tokens:
-        return self.tokenizer.encode(pixels.unsqueeze(0).to(self.tokenizer.device))
+    def _encoded(self, pixels: Tensor, asked: dict[str, Any]) -> Tokens:
+        """Return the tokens of a picture, where the generator would draw them."""
+        height, width = pixels.shape[-2:]
+        layout = self.generator.layout(self.tokenizer, height, width, asked.get("steps"))
+        return self.tokenizer.encode_at(pixels.unsqueeze(0).to(self.tokenizer.device), layout)
 
     def _draw_unknown(
         self, given: Tokens, known: Tensor, size: tuple[int, int], asked: dict[str, Any]

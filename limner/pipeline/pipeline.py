@@ -27,6 +27,8 @@ from limner.decoding.loop import Hook
 from limner.hub.files import written_whole
 from limner.hub.remote import push
 from limner.hub.save import load_part, save_part
+from limner.layers.scale_memory import ScaleMemory
+from limner.pipeline.cache import CacheUse, bounded
 from limner.pipeline.compilation import compile_blocks
 from limner.pipeline.editing import Editing
 from limner.pipeline.index import FORMAT, INDEX, find, read_index
@@ -44,11 +46,13 @@ class Result:
         pictures: float32 [B, channels, H, W] in [-1, 1], on the CPU.
         tokens: what they were decoded from.
         settings: for every picture, all that is needed to draw it again with the same pipeline.
+        cache: what was held of keys and values, where `cache` was set.
     """
 
     pictures: Tensor
     tokens: Tokens
     settings: tuple[dict[str, Any], ...]
+    cache: CacheUse | None = None
 
     @property
     def images(self) -> list[Image.Image]:
@@ -234,7 +238,8 @@ class Pipeline(Editing):
         return self._previews(asked, every)
 
     def _previews(self, asked: Asked, every: int) -> Iterator[Preview]:
-        for number, events in enumerate(steps(self.generator, asked.rows), start=1):
+        drawn = steps(self.generator, asked.rows, memory=asked.memory)
+        for number, events in enumerate(drawn, start=1):
             if number % every and not all(event.finished for event in events):
                 continue
             tokens = stack([row.tokens for row in asked.leads])
@@ -331,7 +336,10 @@ class Pipeline(Editing):
             )
             for index in range(count)
         )
-        return Asked(rows, leads, records)
+        memory = None
+        if settings.cache is not None:
+            memory = bounded(self.generator.memory(rows), layout, settings.cache)
+        return Asked(rows, leads, records, memory)
 
     def _blank(self, layout: Any, codes: Tensor | None) -> Tokens:
         if codes is not None:
@@ -353,11 +361,12 @@ class Pipeline(Editing):
 
     @torch.no_grad()
     def _result(self, asked: Asked, hooks: Sequence[Hook]) -> Result:
-        leads = generate(self.generator, asked.rows, hooks)
+        leads = generate(self.generator, asked.rows, hooks, asked.memory)
         tokens = stack([row.tokens for row in leads]).to(self.tokenizer.device)
         finished = bool(tokens.known.all())
         pictures = self.tokenizer.decode(tokens) if finished else self.tokenizer.preview(tokens)
-        return Result(pictures.float().cpu(), tokens, asked.records)
+        use = None if asked.memory is None else CacheUse(asked.memory.peak, asked.memory.whole)
+        return Result(pictures.float().cpu(), tokens, asked.records, use)
 
 
 def _given(given: Tokens, codes: Tensor | None) -> Tokens:
@@ -375,6 +384,7 @@ class Asked:
     rows: list[Row]
     leads: list[Row]
     records: tuple[dict[str, Any], ...]
+    memory: ScaleMemory | None = None
 
 
 def _number(kind: str, name: int | str, names: Sequence[str]) -> int:

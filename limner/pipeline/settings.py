@@ -14,6 +14,7 @@ from limner.core.row import Options
 from limner.heads.annealing import StepAnnealing
 from limner.heads.guidance import schedule
 from limner.heads.mixtures import Mixture
+from limner.layers.scale_memory import CacheBudget, ScaleMemory
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ class Settings:
         annealing: fewer solver steps as drawing goes on (DiSA), for diffusion and flow heads:
             "50-5" from 50 to 5, "50-5-cosine", or a `limner.heads.annealing.StepAnnealing`. None:
             the head's own number at every step.
+        cache: of models that draw scale by scale, the share of keys and values that is kept
+            (ScaleKV, see `limner.pipeline.cache`); or a budget, the path of one, or an empty
+            memory. None: all.
     """
 
     count: int | None = None
@@ -45,6 +49,7 @@ class Settings:
     processors: tuple[Any, ...] = ()
     smooth: bool = False
     annealing: str | StepAnnealing | None = None
+    cache: float | str | CacheBudget | ScaleMemory | None = None
 
     def __post_init__(self) -> None:
         fits = isinstance(self.guidance, (int, float)) or hasattr(self.guidance, "active")
@@ -112,9 +117,14 @@ class Settings:
             "min_p": self.min_p,
             "steps": self.steps,
             **({"smooth": True} if self.smooth else {}),
-            **({} if self.annealing is None else {"annealing": str(self.annealing)}),
+            **({} if self.cache is None else {"cache": self._cache_record()}),
+            **({} if self.annealing is None else {"annealing": str(self.steps_annealed)}),
             "size": list(size),
         }
+
+    def _cache_record(self) -> float | str:
+        plain = isinstance(self.cache, (int, float, str))
+        return self.cache if plain else repr(self.cache)  # type: ignore[return-value]
 
 
 def checked(settings: dict[str, Any]) -> dict[str, Any]:

@@ -97,7 +97,11 @@ class Report:
         levels: Mapping[str, float] | None = None,
     ) -> None:
         """Add a line chart; see `line_chart`."""
-        self._parts.append(line_chart(lines, x_label, y_label, levels))
+        self.chart(line_chart(lines, x_label, y_label, levels))
+
+    def chart(self, chart: str) -> None:
+        """Add a chart that `line_chart` drew."""
+        self._parts.append(chart)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the page, whole or not at all.

@@ -61,18 +61,28 @@ class ConvolutionalTokenizer(Tokenizer):
         return grid(height // self.factor, width // self.factor, frames)
 
     @torch.no_grad()
-    def encode(self, pictures: Tensor, noise: Noise | None = None) -> Tokens:
-        """Return the ids of pictures [B, channels, H, W]."""
+    def encode(
+        self, pictures: Tensor, noise: Noise | None = None, layout: Layout | None = None
+    ) -> Tokens:
+        """Return the ids of pictures [B, channels, H, W].
+
+        Args:
+            layout: for tokenizers of several; None: that of `layout`.
+        """
         height, width = pictures.shape[-2:]
-        layout = self.layout(height, width)
+        layout = layout or self.layout(height, width)
         at_once = len(pictures)
         if pictures.device.type == "cpu":
             at_once = max(1, PIXELS_AT_ONCE // (height * width))
         ids = [
-            self.quantizer.nearest(self.encode_latents(part).movedim(1, -1)).flatten(1, 2)
+            self.quantizer.nearest(self._vectors(self.encode_latents(part), layout))
             for part in pictures.split(at_once)
         ]
         return from_ids(layout, torch.cat(ids))
+
+    def _vectors(self, latents: Tensor, layout: Layout) -> Tensor:
+        """Return what is quantised of latents [B, D, h, w], in the order of tokens: [B, N, D]."""
+        return latents.flatten(2).transpose(1, 2)
 
     def decode(
         self, tokens: Tokens, options: dict[str, Any] | None = None, noise: Noise | None = None

@@ -12,15 +12,24 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from limner.core.canvas import Canvas, NoCanvas
 from limner.core.errors import check
-from limner.core.layout import Layout, grid
+from limner.core.layout import Layout
 from limner.core.noise import Noise
 from limner.core.registry import TOKENIZERS
 from limner.core.tokenizer import Tokenizer
-from limner.core.tokens import Tokens, from_values
+from limner.core.tokens import Tokens
 from limner.layers.convolution import ConvDecoder, ConvEncoder, ConvolutionConfig
-from limner.layers.patchify import patchify, unpatchify
+from limner.layers.patchify import unpatchify
+from limner.tokenizers.latent_pyramids import (
+    ResampledLatents,
+    as_map,
+    as_tokens,
+    latent_layout,
+)
+from limner.tokenizers.quantizers.multiscale import check_scales
 from limner.tokenizers.reconstruction import Reconstruction
 
 
@@ -33,6 +42,8 @@ class KLAutoencoderConfig:
         latent: channels of the latents.
         scale: tokens are latents times this, which makes their variance about 1.
         patch: side of the square of latents that one token holds.
+        scales: the tokens are a pyramid of these sizes, coarse to fine, see
+            `limner.tokenizers.latent_pyramids`; none: one grid.
     """
 
     convolution: ConvolutionConfig = field(
@@ -41,8 +52,11 @@ class KLAutoencoderConfig:
     latent: int = 16
     scale: float = 0.2325
     patch: int = 1
+    scales: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.scales:
+            check_scales(self.scales)
         check(self.latent > 0, "latent", self.latent, "at least 1")
         check(self.scale > 0, "scale", self.scale, "above 0")
         check(self.patch > 0, "patch", self.patch, "at least 1")
@@ -105,9 +119,15 @@ class KLAutoencoder(Tokenizer):
         self.decoder = ConvDecoder(config.convolution, config.latent)
 
     def layout(self, height: int, width: int, frames: int = 1, **schedule: Any) -> Layout:
-        """Return the raster grid of a picture of this size."""
+        """Return the raster grid, or the pyramid, of a picture of this size."""
         self.check_size(height, width)
-        return grid(height // self.factor, width // self.factor, frames, kind="values")
+        rows, columns = height // self.factor, width // self.factor
+        return latent_layout(self.config.scales, rows, columns, frames)
+
+    @property
+    def canvas(self) -> Canvas:  # type: ignore[override]
+        """For a pyramid, the scale drawn last."""
+        return ResampledLatents() if self.config.scales else NoCanvas()
 
     @torch.no_grad()
     def encode(self, pictures: Tensor, noise: Noise | None = None) -> Tokens:
@@ -115,16 +135,20 @@ class KLAutoencoder(Tokenizer):
 
         Args:
             noise: draws the latents from their posterior, under the purpose "posterior"; the
-                tokens of picture b are numbered from b N. None: the posterior's means.
+                finest tokens of picture b are numbered from b N. None: the posterior's means.
         """
         layout = self.layout(*pictures.shape[-2:])
         posterior = self.posterior(pictures)
         latents = posterior.mean
         if noise is not None:
-            places = torch.arange(len(pictures) * len(layout))
+            count = len(layout.segments[-1])
+            places = torch.arange(len(pictures) * count)
             normal = noise.normal("posterior", places, 0, (self.width,)).to(latents)
-            latents = posterior.sample(self._map(normal.unflatten(0, (-1, len(layout))), layout))
-        return from_values(layout, patchify(self.config.scale * latents, self.config.patch))
+            size = layout.extent[1:]
+            given = unpatchify(normal.unflatten(0, (-1, count)), *size, self.config.patch)
+            latents = posterior.sample(given)
+        patches = functional.pixel_unshuffle(self.config.scale * latents, self.config.patch)
+        return as_tokens(patches, layout)
 
     def decode(
         self, tokens: Tokens, options: dict[str, Any] | None = None, noise: Noise | None = None
@@ -142,14 +166,17 @@ class KLAutoencoder(Tokenizer):
         return moments
 
     def latents(self, tokens: Tokens, scaled: bool = False) -> Tensor:
-        """Return the latents of tokens as a map, float [B, D, h, w].
+        """Return the latents of tokens as a map, float [B, D, h, w]; of a pyramid, its last scale.
 
         Args:
             scaled: as the tokens hold them; otherwise as the decoder reads them.
         """
-        assert tokens.values is not None
-        maps = self._map(tokens.values, tokens.layout)
+        maps = functional.pixel_shuffle(as_map(tokens), self.config.patch)
         return maps if scaled else maps / self.config.scale
+
+    def preview(self, tokens: Tokens) -> Tensor:
+        """Return what the known tokens say; of a pyramid, its finest known scale."""
+        return self.decode(tokens) if self.config.scales else super().preview(tokens)
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Return pictures of latents [B, D, h, w], not clamped."""
@@ -184,9 +211,6 @@ class KLAutoencoder(Tokenizer):
             latents = posterior.sample(normal)
         loss = posterior.divergence().mean() / pictures[0].numel()
         return Reconstruction(self.decode_latents(latents), {"kl": loss})
-
-    def _map(self, values: Tensor, layout: Layout) -> Tensor:
-        return unpatchify(values, *layout.extent[1:], self.config.patch)
 
 
 TOKENIZERS.variant("kl-16", "kl-autoencoder", KLAutoencoderConfig(), published="66M")

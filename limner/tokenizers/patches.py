@@ -1,24 +1,27 @@
 """Tokenizers that are fitted in seconds, without gradients: a start for small models on a laptop.
 
-All three describe patches by linear latents (`limner.tokenizers.patch_latents`) and differ in what
-a token is: the nearest of k-means codes on a raster grid, codes of residuals on a pyramid of scales
-(as VAR, arXiv 2404.02905), or the whitened latents themselves (for MAR, arXiv 2406.11838).
+All describe patches by linear latents (`limner.tokenizers.patch_latents`) and differ in what a
+token is: the nearest of k-means codes on a raster grid, codes of residuals on a pyramid of scales
+(as VAR, arXiv 2404.02905), or the whitened latents themselves (for MAR, arXiv 2406.11838). Codes of
+the whole map at each scale are in `patch_scales`, signs of residuals in `patch_bits`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from limner.core.canvas import Canvas, NoCanvas
 from limner.core.errors import DataError, LimnerError, check
 from limner.core.layout import Layout, grid
 from limner.core.noise import Noise
 from limner.core.registry import TOKENIZERS
 from limner.core.tokenizer import Tokenizer
-from limner.core.tokens import Tokens, from_ids, from_values
+from limner.core.tokens import Tokens, from_ids
+from limner.tokenizers.latent_pyramids import ResampledLatents, as_map, as_tokens, latent_layout
 from limner.tokenizers.patch_latents import PatchLatents
 from limner.tokenizers.pyramids import PyramidTokenizer
 from limner.tokenizers.quantizers.codebook import Codebook
@@ -99,14 +102,19 @@ class PatchTokenizer(Tokenizer):
         self.fitted.fill_(True)
 
     @torch.no_grad()
-    def encode(self, pictures: Tensor, noise: Noise | None = None) -> Tokens:
+    def encode(
+        self, pictures: Tensor, noise: Noise | None = None, layout: Layout | None = None
+    ) -> Tokens:
         """Return the tokens of pictures [B, channels, H, W].
+
+        Args:
+            layout: for tokenizers of several scales; None: that of `layout`.
 
         Raises:
             LimnerError: the tokenizer is not fitted.
         """
         self._check_fitted()
-        layout = self.layout(*pictures.shape[-2:])
+        layout = layout or self.layout(*pictures.shape[-2:])
         return self._write(self.latents.encode(pictures), layout)
 
     def decode(
@@ -183,11 +191,13 @@ class PatchMultiScaleConfig(PatchConfig):
     Args:
         codebook_size: V.
         scales: sizes of the square scales, coarse to fine; other grids stretch them.
+        resampling: between the scales, see `MultiScaleConfig`.
     """
 
     width: int = 16
     codebook_size: int = 512
     scales: tuple[int, ...] = (1, 2, 3, 4, 6, 8)
+    resampling: Literal["area", "fourier"] = "area"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -205,17 +215,13 @@ class PatchMultiScale(PyramidTokenizer, PatchTokenizer):
         super().__init__(config)
         self.codebook_size = config.codebook_size
         shape = MultiScaleConfig(
-            config.codebook_size, config.width, phi_count=len(config.scales), phi_ratio=1.0
+            config.codebook_size,
+            config.width,
+            phi_count=len(config.scales),
+            phi_ratio=1.0,
+            resampling=config.resampling,
         )
         self.quantizer = MultiScaleQuantizer(shape).requires_grad_(False)
-
-    def code_vectors(self) -> Tensor:
-        """Return the codes' latents, float [V, width]."""
-        return self.quantizer.codebook.weight
-
-    def preview(self, tokens: Tokens) -> Tensor:
-        """Return the picture that the known scales add up to."""
-        return self.decode(tokens)
 
     def _fit_tokens(self, latents: Tensor, layout: Layout, rng: torch.Generator) -> None:
         self.quantizer.fit(latents, layout, rng)
@@ -229,25 +235,52 @@ class PatchMultiScale(PyramidTokenizer, PatchTokenizer):
 
 @dataclass(frozen=True)
 class PatchContinuousConfig(PatchConfig):
-    """Size of the continuous tokenizer."""
+    """Size of the continuous tokenizer.
+
+    Args:
+        scales: the tokens are a pyramid of these sizes, coarse to fine, see
+            `limner.tokenizers.latent_pyramids`; none: one grid.
+    """
 
     width: int = 16
+    scales: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scales:
+            check_scales(self.scales)
 
 
 @TOKENIZERS.family("patch-continuous", PatchContinuousConfig)
 class PatchContinuous(PatchTokenizer):
-    """Whitened latents on a raster grid: every channel has mean 0 and variance 1."""
+    """Whitened latents on a raster grid or a pyramid: every channel has mean 0 and variance 1."""
+
+    config: PatchContinuousConfig
 
     def __init__(self, config: PatchContinuousConfig) -> None:
         super().__init__(config, whiten=True)
         self.width = config.width
 
+    @property
+    def canvas(self) -> Canvas:  # type: ignore[override]
+        """For a pyramid, the scale drawn last."""
+        return ResampledLatents() if self.config.scales else NoCanvas()
+
+    def layout(self, height: int, width: int, frames: int = 1, **schedule: Any) -> Layout:
+        """Return the raster grid, or the pyramid, of a picture of this size."""
+        self.check_size(height, width)
+        rows, columns = height // self.factor, width // self.factor
+        return latent_layout(self.config.scales, rows, columns, frames)
+
+    def preview(self, tokens: Tokens) -> Tensor:
+        """Return what the known tokens say; of a pyramid, its finest known scale."""
+        return self.decode(tokens) if self.config.scales else super().preview(tokens)
+
     def _write(self, latents: Tensor, layout: Layout) -> Tokens:
-        return from_values(layout, _places(latents))
+        return as_tokens(latents, layout)
 
     def _read(self, tokens: Tokens) -> Tensor:
-        assert tokens.values is not None
-        return _map(tokens.values, tokens)
+        return as_map(tokens)
 
 
 def _places(latents: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,12 +21,15 @@ class Reconstruction:
         losses: of the latents, name -> float [], to be added up.
         vectors: float [..., D], what was quantised; None where nothing was.
         ids: int64, what they became; None where nothing was quantised.
+        smaller: further reconstructions of smaller sizes, each with what it should look like,
+            float [B, C, H', W'] both.
     """
 
     pictures: Tensor
     losses: Mapping[str, Tensor] = field(default_factory=dict)
     vectors: Tensor | None = None
     ids: Tensor | None = None
+    smaller: Sequence[tuple[Tensor, Tensor]] = ()
 
     @property
     def loss(self) -> Tensor:

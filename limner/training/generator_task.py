@@ -134,12 +134,17 @@ class GeneratorTask:
         means = self.loss_of(self.held_out)
         return Measured(means.pop("loss"), means)
 
-    def loss_of(self, examples: Examples) -> dict[str, float]:
-        """Return the mean loss of examples and of its parts, see `held_out_loss`."""
+    def loss_of(self, examples: Examples, weight: Tensor | None = None) -> dict[str, float]:
+        """Return the mean loss of examples and of its parts, see `held_out_loss`.
+
+        Args:
+            weight: float [N], how much each token counts; None: all alike.
+        """
         spread = self.players[0].spread
+        weights = [] if weight is None else [weight.to(self.engine.device)]
 
         def loss(index: Tensor) -> LossBreakdown:
-            content = examples.take(index, self.engine.device)
+            content = (*examples.take(index, self.engine.device), *weights)
             loss: LossBreakdown = spread(self.share.piece(0, 0, content))
             return loss
 
@@ -183,6 +188,11 @@ class GeneratorTask:
             "held_out_with_shuffled_condition": self.loss_of(self.held_out.retold(wrong)),
             "baseline_bits_per_token": baselines(self.train, self.held_out, codes),
         }
+        layout = self.data.layout
+        scales = len(layout.segments)
+        if self.network.grows and scales > 1:
+            finest = (layout.segment_of() == scales - 1).float()
+            metrics["held_out_last_scale"] = self.loss_of(self.held_out, finest)
         sample = self.recipe.sample
         if draws and sample.each and self.engine.is_main:
             self.folder.draw_samples(best, sample, self.recipe.seed, "samples.png")

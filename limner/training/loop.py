@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,16 @@ from limner.training.recipe_files import dump_recipe
 from limner.training.run import Run, RunFolder
 from limner.training.tokenizer_task import TokenizerTask
 
+TaskBuilder = Callable[[Any, RunFolder, Engine], Any]
+"""(recipe, folder, engine) -> the task of a run."""
 
-def train(recipe: RunRecipe, progress: Progress | None = None, resume: bool = False) -> Run:
+
+def train(
+    recipe: RunRecipe,
+    progress: Progress | None = None,
+    resume: bool = False,
+    task: TaskBuilder | None = None,
+) -> Run:
     """Train a generator or a tokenizer as a recipe says.
 
     What is to be kept is written as soon as it is measured, and the state of the run beside it, so
@@ -30,6 +39,7 @@ def train(recipe: RunRecipe, progress: Progress | None = None, resume: bool = Fa
         recipe: from `load_recipe`.
         progress: is told what happens; None: a bar on a terminal, plain lines elsewhere.
         resume: go on with an unfinished run in the recipe's output, if there is one.
+        task: what is trained, for recipes of another kind.
 
     Raises:
         LimnerError: the recipe cannot be followed, or a loss is not finite or diverges.
@@ -41,15 +51,21 @@ def train(recipe: RunRecipe, progress: Progress | None = None, resume: bool = Fa
     try:
         with engine.main_first():
             folder = RunFolder(recipe, resume, writes=engine.is_main)
-        return _train(recipe, folder, engine, progress, resume)
+        return _train(
+            recipe, (task or _task)(recipe, folder, engine), folder, engine, progress, resume
+        )
     finally:
         progress.close()
 
 
 def _train(
-    recipe: RunRecipe, folder: RunFolder, engine: Engine, progress: Progress, resume: bool
+    recipe: RunRecipe,
+    task: Any,
+    folder: RunFolder,
+    engine: Engine,
+    progress: Progress,
+    resume: bool,
 ) -> Run:
-    task = _task(recipe, folder, engine)
     progress.say(task.describe())
 
     def watch(moment: Moment) -> None:

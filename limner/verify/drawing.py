@@ -11,6 +11,7 @@ from torch import Tensor
 from limner.core.generator import Generator
 from limner.core.head import Outputs
 from limner.core.layout import Layout, grid
+from limner.core.memory import Memory
 from limner.core.noise import Noise, SeededNoise
 from limner.core.order import Partition, Step
 from limner.core.row import Condition, Options, Row
@@ -58,6 +59,7 @@ def draw(
     options: Options,
     noises: Sequence[Noise] | None = None,
     given: Tokens | None = None,
+    memory: Memory | None = None,
 ) -> Drawing:
     """Draw one sequence for every entry of a condition, all rows together, by the usual loop.
 
@@ -66,6 +68,7 @@ def draw(
         options: of every row.
         noises: of each row; None: any, for runs that take the most likely token.
         given: tokens [B, N] of which those that are known are held; None: ids, none known.
+        memory: an empty one to draw in; None: the generator's.
     """
     count = len(next(iter(condition.values())))
     noises = noises or [SeededNoise(index) for index in range(count)]
@@ -76,7 +79,7 @@ def draw(
         own = {name: tensor[index : index + 1] for name, tensor in condition.items()}
         recorded = replace(options, processors=(*options.processors, recorder))
         rows += generator.begin(given.row(index).clone(), own, recorded, noise)
-    drawn = stack([row.tokens for row in generate(generator, rows)])
+    drawn = stack([row.tokens for row in generate(generator, rows, memory=memory)])
     assert drawn.ids is not None
     return Drawing(drawn.ids, torch.stack([recorder.logits() for recorder in recorders]), drawn)
 

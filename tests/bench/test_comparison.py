@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from limner.bench.circumstances import Circumstances
 from limner.bench.comparison import agree, compare
-from limner.bench.result import Result, Side, Spread
+from limner.bench.result import Result, Side, Spread, Variant
 from limner.bench.settings import BenchError, Settings
 from tests.bench.fakes import MEBIBYTES
 
@@ -62,6 +63,20 @@ def result() -> Result:
     agreement = agree([1.0], [1.0], 0, 1)
     ceilings = {"gflop": 8.0, "bandwidth": 30.0, "seconds": 1.5, "rates": []}
     return Result("train", SETTINGS, circumstances, ours, official, agreement, ceilings)
+
+
+def test_what_is_drawn_is_told_by_precision() -> None:
+    rounded = Side.of([{"seconds": 0.5, "cpu_seconds": 0.4}], 100, 200, preview=0.25)
+    variants = {"int8": Variant(rounded, {"seconds": 0.1})}
+    found = replace(result(), tokens=512, variants=variants)
+    assert found.share_of_ceiling(rounded) == 0.2
+    assert found.share_of_ceiling(found.ours) == 0.75
+    values = found.as_json()
+    assert values["ours"]["tokens_a_second"] == 256 and values["ours"]["preview"] is None
+    told = values["variants"]["int8"]
+    assert told["tokens_a_second"] == 1024 and told["pictures_a_second"] == 4
+    assert told["preview"] == 0.25 and told["ceilings"] == {"seconds": 0.1}
+    assert "tokens_a_second" not in result().as_json()["ours"]
 
 
 def test_ratios_are_of_pairs() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -9,7 +11,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from limner.bench.official import fill, official_module
 from limner.bench.settings import BenchError, Settings
 from limner.bench.subject import load_subject
-from limner.bench.subjects import subject_module, tokenize_llamagen_vq, train_llamagen
+from limner.bench.subjects import (
+    sample_llamagen,
+    subject_module,
+    tokenize_llamagen_vq,
+    train_llamagen,
+)
 from limner.bench.work import Convolution, Product
 from limner.core.registry import MODELS, TOKENIZERS
 from limner.layers.convolution import ConvolutionConfig
@@ -69,6 +76,28 @@ def test_all_of_encoding_is_counted(settings: Settings) -> None:
         answer = side.answer()
     assert len(answer) == 2 * 256 and len(set(answer)) > 1
     assert counter.get_total_flops() == tokenize_llamagen_vq.work(settings).flops
+
+
+def test_pictures_are_drawn_alike_and_previewed(settings: Settings) -> None:
+    sides = [sample_llamagen.ours(settings) for _ in range(2)]
+    first, second = (side.answer() for side in sides)
+    assert first == second and len(first) == 2 * 256
+    assert len(set(first[:256])) > 1 and first[:256] != first[256:]
+    rounded = sample_llamagen.ours(replace(settings, precision="int8"))
+    rounded.step()
+
+
+def test_weights_and_what_is_kept_are_read_for_every_token(settings: Settings) -> None:
+    done = sample_llamagen.work(settings)
+    model = MODELS.create("llamagen-small")
+    blocks = sum(p.numel() for p in model.blocks.parameters()) + 32 + 32 * 64
+    kept = 4 * 2 * 32 * 2 * 4  # keys and values of 2 layers and 4 rows
+    assert done.read == 256 * 4 * blocks + sum(range(1, 257)) * kept
+    assert done.flops == 256 * 2 * 4 * (blocks - 5 * 32)  # all but the norms
+    rounded = sample_llamagen.work(replace(settings, precision="int8"))
+    assert done.read - rounded.read == 256 * 3 * blocks
+    assert sample_llamagen.SUBJECT.tokens is not None
+    assert sample_llamagen.SUBJECT.tokens(settings) == 512
 
 
 def test_models_that_are_not_asked_by_class_are_refused() -> None:

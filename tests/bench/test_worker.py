@@ -6,6 +6,10 @@ import io
 import json
 from typing import Any
 
+import pytest
+
+from limner.bench.ceilings import measure
+from limner.bench.work import Product, Work
 from limner.bench.worker import serve
 
 
@@ -29,6 +33,23 @@ def test_answers_steps_and_memory() -> None:
     assert set(step["found"]) == {"seconds", "cpu_seconds"}
     assert all(0 <= value < 10 for value in step["found"].values())
     assert 2**24 < before["found"] <= after["found"]
+
+
+def test_a_side_without_pictures_says_so() -> None:
+    assert ask("tokens", "precisions", "preview") == [
+        {"found": None},
+        {"found": []},
+        {"found": None},
+    ]
+
+
+def test_reading_and_computing_go_on_together() -> None:
+    work = Work(read=2**31)
+    work.add(Product(8, 4, 6))
+    found = measure(work)
+    assert found.reading is not None and found.reading > 0.1
+    assert found.seconds == pytest.approx(work.read / found.reading / 1e9)
+    assert measure(Work({Product(8, 4, 6): 1})).reading is None
 
 
 def test_ceilings_are_measured_for_every_operation() -> None:

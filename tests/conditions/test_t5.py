@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -98,3 +99,57 @@ def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingExtra, match=r"'transformers'.*pip install 'limner\[text\]'"):
         T5TextEncoder("anywhere")
+
+
+def test_a_word_that_it_does_not_know_has_a_place(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="has no token <extra_id_0>"):
+        T5TextEncoder(str(folder), LENGTH).encode_around(["a <it> fox"], "<it>")
+    other = tmp_path / "t5"
+    shutil.copytree(folder, other)
+    transformers = pytest.importorskip("transformers")
+    words = transformers.AutoTokenizer.from_pretrained(other)
+    words.add_tokens(["<extra_id_0>"], special_tokens=True)
+    words.save_pretrained(other)
+    encoder = T5TextEncoder(str(other), LENGTH)
+    encoder.model.resize_token_embeddings(7)
+    features, present, places = encoder.encode_around(["a <it> fox", "a red fox"], "<it>")
+    assert places.tolist() == [1, -1]
+    assert present.sum(1).tolist() == [4, 4]
+    assert torch.equal(features[1], encoder.encode(["a red fox"])[0][0])
+    assert not torch.equal(features[0], features[1])
+
+
+def test_places_without_the_package() -> None:
+    words = ["<pad>", "<unk>", "<extra_id_0>", "a", "red", "fox"]
+
+    class Read(dict[str, torch.Tensor]):
+        def to(self, device: object) -> Read:
+            return self
+
+    class Tokenizer:
+        unk_token_id = 1
+
+        def convert_tokens_to_ids(self, token: str) -> int:
+            return words.index(token)
+
+        def __call__(self, prompts: list[str], max_length: int, **options: object) -> Read:
+            ids = [[words.index(word) for word in prompt.split()] for prompt in prompts]
+            ids = [row + [0] * (max_length - len(row)) for row in ids]
+            known = torch.tensor(ids)
+            return Read(input_ids=known, attention_mask=(known > 0).long())
+
+    class Model:
+        def __call__(self, ids: torch.Tensor, attention_mask: torch.Tensor) -> SimpleNamespace:
+            return SimpleNamespace(last_hidden_state=ids.unsqueeze(-1).double())
+
+    encoder = T5TextEncoder.__new__(T5TextEncoder)
+    encoder.tokenizer, encoder.model, encoder.length, encoder.device = (
+        Tokenizer(),
+        Model(),
+        4,
+        "cpu",
+    )
+    features, present, places = encoder.encode_around(["a <it> fox", "a red fox"], "<it>")
+    assert places.tolist() == [1, -1]
+    assert features[..., 0].tolist() == [[3, 2, 5, 0], [3, 4, 5, 0]]
+    assert present.tolist() == [[True, True, True, False]] * 2

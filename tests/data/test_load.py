@@ -58,3 +58,12 @@ def test_things_that_hold_no_pictures_are_named(tmp_path: Path) -> None:
 def test_importing_limner_does_not_load_torch() -> None:
     program = "import sys, limner; assert limner.__version__; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_picture_files_are_sources_too(tmp_path: Path, write: Write) -> None:
+    one, other = write("cats/a.png", seed=1), write("dogs/b.png", seed=2)
+    alone = load_pictures(one, 8)
+    assert (alone.keys, alone.classes, alone.captions) == (("a.png",), ("cats",), ("a",))
+    both = load_pictures(f"{one}+{other}", 8)
+    assert both.classes == ("cats", "dogs") and len(both) == 2
+    assert (both.pixels[0] == alone.pixels[0]).all()

@@ -96,3 +96,23 @@ def test_loss_is_the_mean_cross_entropy_and_weights_choose_tokens() -> None:
     weighted = head.loss(logits, targets, weight=weight)
     assert weighted.total.item() == pytest.approx(chosen, rel=1e-5)
     assert weighted.parts["cross_entropy"].item() == pytest.approx(chosen, rel=1e-5)
+
+
+def test_the_share_of_wrong_tokens_is_told_where_it_is_measured() -> None:
+    rng = torch.Generator().manual_seed(1)
+    hidden, weight = torch.randn(2, 7, 6, generator=rng), torch.randn(9, 6, generator=rng)
+    logits = hidden @ weight.T
+    targets = torch.where(torch.rand(2, 7, generator=rng) < 0.5, logits.argmax(-1), 0)
+    wrong = (logits.argmax(-1) != targets).float()
+    counts = torch.rand(2, 7, generator=rng)
+    targets, head = targets.unsqueeze(-1), CategoricalHead()
+    assert "token_error" not in head.loss(logits, targets).parts
+    with torch.no_grad():
+        for found in (head.loss(logits, targets), head.projected_loss(hidden, weight, targets)):
+            torch.testing.assert_close(found.parts["token_error"], wrong.mean())
+        for found in (
+            head.loss(logits, targets, weight=counts),
+            head.projected_loss(hidden, weight, targets, counts),
+        ):
+            expected = (wrong * counts).sum() / counts.sum()
+            torch.testing.assert_close(found.parts["token_error"], expected)

@@ -43,6 +43,18 @@ def test_values_and_gradients_are_pytorchs(biased: bool) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 4, 5, 16])
+@pytest.mark.parametrize("inputs", [INPUTS, 2 * INPUTS, 5 * INPUTS])
+@torch.no_grad()
+def test_a_few_rows_without_gradients(rows: int, inputs: int) -> None:
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(rows, 1, inputs, generator=rng)
+    weight = torch.randn(OUTPUTS, inputs, generator=rng)
+    found = linear(x, weight)
+    assert found.is_contiguous() and found.shape == (rows, 1, OUTPUTS)
+    torch.testing.assert_close(found, functional.linear(x, weight), rtol=1e-5, atol=1e-3)
+
+
 def test_gradients_of_gradients() -> None:
     x, weight, _ = given()
     seconds = []

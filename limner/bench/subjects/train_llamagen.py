@@ -47,7 +47,7 @@ class Batch:
 
 def batch(settings: Settings) -> Batch:
     """Return random codes and classes."""
-    config = _config(settings)
+    config = class_config(settings)
     rng = seeded(settings.seed, "batch")
     ids = torch.randint(config.codebook_size, (settings.batch, SIDE**2), generator=rng)
     return Batch(ids, torch.randint(config.classes, (settings.batch,), generator=rng))
@@ -83,7 +83,7 @@ def ours(settings: Settings) -> Candidate:
 def official(settings: Settings, checkout: str) -> Candidate:
     """Return the official side."""
     code = official_module(checkout, "autoregressive.models.gpt")
-    model = code.Transformer(code.ModelArgs(**_arguments(_config(settings))))
+    model = code.Transformer(code.ModelArgs(**official_arguments(class_config(settings))))
     fill(model.state_dict(), settings.seed)
     # as creat_optimizer of train_c2i.py groups them
     groups = [
@@ -114,7 +114,7 @@ def official(settings: Settings, checkout: str) -> Candidate:
 
 def work(settings: Settings) -> Work:
     """Return the products of a step, and what clipping and AdamW have to read and write."""
-    config = _config(settings)
+    config = class_config(settings)
     rows, width = settings.batch * SIDE**2, config.width
     done = Work()
     done.add(trained(rows, width, 3 * width), config.depth)
@@ -137,14 +137,15 @@ def work(settings: Settings) -> Work:
     return done
 
 
-def _config(settings: Settings) -> LlamaGenConfig:
+def class_config(settings: Settings) -> LlamaGenConfig:
+    """Return the configuration of a model that is asked by class; another one is refused."""
     config: LlamaGenConfig = MODELS.get_variant(settings.model).config
     if config.condition != "class":
         raise BenchError(f"model={settings.model!r} is not accepted: it must be asked by class")
     return config
 
 
-def _arguments(config: LlamaGenConfig) -> dict[str, object]:
+def official_arguments(config: LlamaGenConfig) -> dict[str, object]:
     """Return the official `ModelArgs` of our configuration."""
     return {
         "dim": config.width,

@@ -32,6 +32,7 @@ class Converter:
         infer: (shapes, fields given by the caller) -> fields of the configuration.
         table: configuration -> key table.
         licence: of the official weights, with its address.
+        plain: official tensors under the names of the table, where files differ in their names.
     """
 
     system: str
@@ -41,6 +42,7 @@ class Converter:
     infer: Callable[[Shapes, Mapping[str, Any]], dict[str, Any]]
     table: Callable[[Any], KeyTable]
     licence: str = UNKNOWN_LICENCE
+    plain: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict
 
     def config(self, state: Mapping[str, Tensor], given: Mapping[str, Any] | None = None) -> Any:
         """Return the configuration of official weights.
@@ -53,7 +55,7 @@ class Converter:
             CheckpointError: tensors that would tell are missing or of a strange shape.
         """
         given = given or {}
-        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        shapes = {name: tuple(tensor.shape) for name, tensor in self.plain(state).items()}
         try:
             values = self.infer(shapes, given)
         except KeyError as error:
@@ -63,6 +65,14 @@ class Converter:
         for path, value in given.items():
             override(values, path, value)
         return from_dict(self.registry.get_family(self.family).config, values)
+
+    def ours(self, config: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return our tensors of official ones.
+
+        Raises:
+            CheckpointError: a tensor is not known, or missing.
+        """
+        return self.table(config).to_ours(self.plain(state))
 
     def blank(self, config: Any) -> Any:
         """Return our module without weights."""
@@ -75,5 +85,5 @@ class Converter:
             CheckpointError: the weights do not fit the configuration.
         """
         module = self.blank(config)
-        fill(module, self.table(config).to_ours(state), source)
+        fill(module, self.ours(config, state), source)
         return module.eval()

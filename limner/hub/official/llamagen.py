@@ -29,35 +29,42 @@ LICENCE = "MIT (https://huggingface.co/FoundationVision/LlamaGen)"
 HEADS = {768: 12, 1024: 16, 1280: 20, 1536: 24, 2048: 32, 2560: 40, 3200: 32, 4096: 32}
 """Heads of the published sizes, by width: the weights alone do not tell them."""
 
+GPT_TRUNK = (
+    rename("cls_embedding.embedding_table.weight", "condition.table.weight"),
+    rename("cls_embedding.cap_proj.fc1.weight", "condition.into.weight"),
+    rename("cls_embedding.cap_proj.fc2.weight", "condition.out.weight"),
+    rename("cls_embedding.uncond_embedding", "condition.unconditional"),
+    rename("tok_embeddings.weight", "tokens.weight"),
+    *nested(
+        "layers.{i}",
+        "blocks.{i}",
+        [
+            rename("attention_norm.weight", "attention_norm.weight"),
+            rename("attention.wqkv.weight", "attention.qkv.weight"),
+            rename("attention.wo.weight", "attention.out.weight"),
+            rename("ffn_norm.weight", "mlp_norm.weight"),
+            rename("feed_forward.w1.weight", "mlp.gate.weight"),
+            rename("feed_forward.w3.weight", "mlp.value.weight"),
+            rename("feed_forward.w2.weight", "mlp.out.weight"),
+        ],
+    ),
+)
+"""Rules of the GPT, its last norm and output left out."""
+
+GPT_IGNORED = (
+    "freqs_cis",
+    "causal_mask",
+    "layers.{i}.attention.kv_cache.k_cache",
+    "layers.{i}.attention.kv_cache.v_cache",
+)
+
 _GPT = KeyTable(
     [
-        rename("cls_embedding.embedding_table.weight", "condition.table.weight"),
-        rename("cls_embedding.cap_proj.fc1.weight", "condition.into.weight"),
-        rename("cls_embedding.cap_proj.fc2.weight", "condition.out.weight"),
-        rename("cls_embedding.uncond_embedding", "condition.unconditional"),
-        rename("tok_embeddings.weight", "tokens.weight"),
-        *nested(
-            "layers.{i}",
-            "blocks.{i}",
-            [
-                rename("attention_norm.weight", "attention_norm.weight"),
-                rename("attention.wqkv.weight", "attention.qkv.weight"),
-                rename("attention.wo.weight", "attention.out.weight"),
-                rename("ffn_norm.weight", "mlp_norm.weight"),
-                rename("feed_forward.w1.weight", "mlp.gate.weight"),
-                rename("feed_forward.w3.weight", "mlp.value.weight"),
-                rename("feed_forward.w2.weight", "mlp.out.weight"),
-            ],
-        ),
+        *GPT_TRUNK,
         rename("norm.weight", "norm.weight"),
         rename("output.weight", "output.weight"),
     ],
-    ignored=[
-        "freqs_cis",
-        "causal_mask",
-        "layers.{i}.attention.kv_cache.k_cache",
-        "layers.{i}.attention.kv_cache.v_cache",
-    ],
+    ignored=GPT_IGNORED,
 )
 
 
@@ -148,7 +155,8 @@ def sampling_options(arguments: Mapping[str, Any]) -> Options:
     )
 
 
-def _infer_gpt(shapes: Shapes, given: Mapping[str, Any]) -> dict[str, Any]:
+def infer_gpt(shapes: Shapes, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the weights tell of the GPT's configuration."""
     codebook_size, width = shapes["tok_embeddings.weight"]
     if "heads" not in given and width not in HEADS:
         raise ConfigError(
@@ -209,7 +217,7 @@ CONVERTERS = (
         registry=MODELS,
         family="llamagen",
         marks=("tok_embeddings.weight", "layers.0.attention.wqkv.weight", "output.weight"),
-        infer=_infer_gpt,
+        infer=infer_gpt,
         table=lambda config: _GPT,
         licence=LICENCE,
     ),

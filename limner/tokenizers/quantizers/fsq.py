@@ -17,7 +17,7 @@ from limner.core.errors import check
 from limner.tokenizers.quantizers.gradients import straight_through
 from limner.tokenizers.quantizers.quantizer import Quantized, Quantizer, wide
 
-_MARGIN = 1e-3  # by which the bound exceeds the outermost levels, so that tanh reaches them
+_MARGIN = 1e-3  # by which the bound exceeds the outermost levels (or stays inside of them)
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,21 @@ class FSQConfig:
         kind: "fsq".
         levels: of each channel; there are D.
         symmetric: levels lie evenly about 0 also where their number is even.
+        inner: the bound lies inside of the outermost levels, and is shifted as in the first
+            published code: by a tangent where it should be an inverse hyperbolic one (NBP).
     """
 
     kind: Literal["fsq"] = "fsq"
     levels: tuple[int, ...] = (8, 5, 5, 5)
     symmetric: bool = False
+    inner: bool = False
 
     def __post_init__(self) -> None:
         fits = len(self.levels) > 0 and min(self.levels) > 1
         check(fits, "levels", self.levels, "one or more numbers of 2 or more")
         fits = math.prod(self.levels) < 2**62
         check(fits, "levels", self.levels, "numbers whose product is below 2^62")
+        check(not (self.symmetric and self.inner), "inner", self.inner, "False where symmetric")
 
 
 class FSQ(Quantizer):
@@ -84,9 +88,11 @@ class FSQ(Quantizer):
         if self.config.symmetric:
             place = (levels - 1) * (wide(vectors).tanh() + 1) / 2
             return 2 * straight_through(place, (place + 0.5).floor()) / (levels - 1) - 1
-        reach = (levels - 1) * (1 + _MARGIN) / 2
+        margin = -_MARGIN if self.config.inner else _MARGIN
+        reach = (levels - 1) * (1 + margin) / 2
         offset = torch.where(levels % 2 == 0, 0.5, 0.0)
-        bounded = (wide(vectors) + (offset / reach).atanh()).tanh() * reach - offset
+        shift = (offset / reach).tan() if self.config.inner else (offset / reach).atanh()
+        bounded = (wide(vectors) + shift).tanh() * reach - offset
         return straight_through(bounded, bounded.round()) / (levels // 2)
 
     def _level_of(self, values: Tensor) -> Tensor:
