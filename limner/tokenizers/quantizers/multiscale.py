@@ -68,7 +68,9 @@ class Phi(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, D, H, W] to the same shape."""
-        return x.lerp(super().forward(x), self.ratio)
+        # in full precision, as published: generators are taught what they read when they draw
+        with torch.autocast(x.device.type, enabled=False):
+            return x.lerp(super().forward(x), self.ratio)
 
     def fit(self, inputs: Tensor, targets: Tensor) -> None:
         """Set the weights in closed form so that inputs [B, D, H, W] best become targets."""

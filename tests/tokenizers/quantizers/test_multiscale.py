@@ -9,7 +9,7 @@ import torch
 
 from limner.core.errors import ConfigError
 from limner.core.layout import pyramid
-from limner.core.tokens import Tokens
+from limner.core.tokens import Tokens, from_ids
 from limner.tokenizers.quantizers.multiscale import (
     MultiScaleConfig,
     MultiScaleQuantizer,
@@ -180,3 +180,12 @@ def test_stretched_pyramid_fits_any_grid() -> None:
     assert stretched_pyramid((1, 2, 3, 4, 6, 8), 16, 8).segments[-1].size == (1, 16, 8)
     small = [s.size[1:] for s in stretched_pyramid((1, 2, 3, 4, 6, 8), 2, 2).segments]
     assert small == [(1, 1), (2, 2)]
+
+
+def test_half_precision_products_leave_what_is_read_as_it_is() -> None:
+    canvas = quantizer()
+    tokens = from_ids(SCALES, torch.randint(32, (2, len(SCALES)), generator=rng()))
+    plain, _ = canvas.teach(tokens)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside, _ = canvas.teach(tokens)
+    assert torch.equal(plain, inside)

@@ -1,0 +1,55 @@
+"""All steps of a drawing in one pass, on the inputs that they were drawn from."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from limner.core.canvas import NoCanvas
+from limner.core.generator import Generator, Packed
+from limner.core.noise import SeededNoise
+from limner.core.order import Partition
+from limner.core.row import Condition, Options
+from limner.core.slots import Slots, batch, concatenate
+from limner.core.tokens import Tokens
+
+
+def packed_as_drawn(generator: Generator, tokens: Tokens, condition: Condition) -> Packed:
+    """Return the pass whose outputs are those of every step of a drawing, one after the other.
+
+    Args:
+        generator: draws every token once, by an order that follows from the layout.
+        tokens: drawn, [B, N].
+        condition: that they were drawn by, a batch of B.
+    """
+    slots: list[Slots] = []
+    for index in range(len(tokens)):
+        own = {name: value[index : index + 1] for name, value in condition.items()}
+        row = generator.begin(tokens.row(index), own, Options(), SeededNoise(0))[0]
+        assert isinstance(row.order, Partition)
+        taken = concatenate([generator.slots(row, step) for step in row.order.steps])
+        alike = bool(slots) and _same(slots[0], taken)
+        slots.append(slots[0] if alike else taken)
+    return Packed(tokens, batch(slots), [condition], fed=drawn_inputs(generator, tokens))
+
+
+@torch.no_grad()
+def drawn_inputs(generator: Generator, tokens: Tokens) -> Tensor | None:
+    """Return what all segments read of the canvas when these tokens are drawn, float [B, N, D].
+
+    None for generators that read no canvas.
+    """
+    if isinstance(generator.canvas, NoCanvas):
+        return None
+    canvas, inputs = None, []
+    for segment in range(len(tokens.layout.segments)):
+        read = generator.canvas.read(canvas, tokens, segment)
+        assert read is not None
+        inputs.append(read)
+        canvas = generator.canvas.add(canvas, tokens, segment)
+    return torch.cat(inputs, dim=1)
+
+
+def _same(one: Slots, other: Slots) -> bool:
+    names = ("place", "since", "copy", "commit", "speaks")
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
