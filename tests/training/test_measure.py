@@ -65,7 +65,7 @@ def test_a_bigram_needs_a_raster_and_counts_need_codes() -> None:
 
 
 def test_shuffling_tells_each_picture_what_another_is() -> None:
-    told = Told(ClassCondition(30, 4), torch.arange(30))
+    told = Told(ClassCondition(30, 4), torch.arange(30), torch.arange(30) % 3)
     moved = told.shuffled(torch.Generator().manual_seed(0))
     label = moved.of(torch.arange(30))["label"]
     assert sorted(label.tolist()) == list(range(30))
