@@ -78,13 +78,11 @@ def test_all_of_encoding_is_counted(settings: Settings) -> None:
     assert counter.get_total_flops() == tokenize_llamagen_vq.work(settings).flops
 
 
-def test_pictures_are_drawn_alike_and_previewed(settings: Settings) -> None:
-    sides = [sample_llamagen.ours(settings) for _ in range(2)]
-    first, second = (side.answer() for side in sides)
-    assert first == second and len(first) == 2 * 256
-    assert len(set(first[:256])) > 1 and first[:256] != first[256:]
+def test_every_picture_is_drawn_in_either_precision(settings: Settings) -> None:
+    first = sample_llamagen.ours(settings).answer()
+    assert len(first) == 2 * 256 and len(set(first[:256])) > 1
     rounded = sample_llamagen.ours(replace(settings, precision="int8"))
-    rounded.step()
+    assert rounded.answer() != first
 
 
 def test_weights_and_what_is_kept_are_read_for_every_token(settings: Settings) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from limner.bench import ceilings
 from limner.bench.ceilings import measure
 from limner.bench.work import Product, Work
 from limner.bench.worker import serve
@@ -43,7 +44,8 @@ def test_a_side_without_pictures_says_so() -> None:
     ]
 
 
-def test_reading_and_computing_go_on_together() -> None:
+def test_reading_and_computing_go_on_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ceilings, "_NUMBERS", 2**20)
     work = Work(read=2**31)
     work.add(Product(8, 4, 6))
     found = measure(work)
