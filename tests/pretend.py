@@ -100,7 +100,9 @@ def _as_tensors(index: Any) -> Any:
     """An index whose lists are tensors of the CPU."""
     if isinstance(index, tuple):
         return tuple(map(_as_tensors, index))
-    return torch.tensor(index) if isinstance(index, list) else index
+    if isinstance(index, list):
+        return torch.tensor(index) if index else torch.empty(0, dtype=torch.int64)
+    return index
 
 
 @contextmanager

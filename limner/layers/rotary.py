@@ -18,7 +18,7 @@ def axis_angles(coordinates: Tensor, width: int, base: float) -> Tensor:
         width: channels this axis rotates; even.
     """
     frequencies = 1.0 / base ** (torch.arange(0, width, 2).float() / width)
-    return coordinates.float().unsqueeze(-1) * frequencies
+    return coordinates.float().unsqueeze(-1) * frequencies.to(coordinates.device)
 
 
 @lru_cache(maxsize=64)

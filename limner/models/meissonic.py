@@ -344,8 +344,8 @@ def _rotation(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Tensor:
-    places = functional.pad(grid(*size).coordinates()[:, 1:], (0, 0, text, 0)).to(device)
-    return axes_rotation(places, axes, base, dtype)
+    places = functional.pad(grid(*size).coordinates()[:, 1:], (0, 0, text, 0))
+    return axes_rotation(places, axes, base, dtype).to(device)
 
 
 def _register_variants() -> None:
