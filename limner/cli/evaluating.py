@@ -124,13 +124,15 @@ def _space(arguments: argparse.Namespace) -> FeatureSpace:
 
 
 def _learned(arguments: argparse.Namespace) -> Learned | None:
-    """Return what a run was trained on, as its recipe says; None: it has no recipe."""
+    """Return what a run was trained on, as its recipe says; None: nothing is said of that."""
     folder = find(arguments.given[0])
     if not (folder / RECIPE).is_file():
         if arguments.fields:
             raise UsageError(f"{folder} holds no {RECIPE}, whose fields could be changed")
         return None
     data = load_recipe(folder, arguments.fields).data
+    if data is None:  # a student learned from its teacher alone
+        return None
     source = open_source(data.source, data.classes)
     return Learned(source, data.held_out, arguments.classifier_steps)
 

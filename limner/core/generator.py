@@ -116,6 +116,7 @@ class Generator(nn.Module):
         condition: what is made of a request.
         guidance: name of the published guidance schedule, see `limner.heads.guidance`.
         canvas: what step inputs are computed from; set by the pipeline to its tokenizer's.
+        mixes: whether it draws vectors in place of codes at every step, see `Options.mixture`.
         grows: whether `loss` takes a further `weight`, float [N], how much each token counts.
     """
 
@@ -123,6 +124,7 @@ class Generator(nn.Module):
     head: Head
     condition: Conditioner
     guidance: str = "constant"
+    mixes: bool = False
     grows: bool = False
 
     def __init__(self) -> None:

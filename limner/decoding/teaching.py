@@ -5,10 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from limner.core.canvas import NoCanvas
 from limner.core.generator import Generator, Packed
 from limner.core.noise import SeededNoise
-from limner.core.order import Partition
 from limner.core.row import Condition, Options
 from limner.core.slots import Slots, batch, concatenate
 from limner.core.tokens import Tokens
@@ -26,8 +24,11 @@ def packed_as_drawn(generator: Generator, tokens: Tokens, condition: Condition) 
     for index in range(len(tokens)):
         own = {name: value[index : index + 1] for name, value in condition.items()}
         row = generator.begin(tokens.row(index), own, Options(), SeededNoise(0))[0]
-        assert isinstance(row.order, Partition)
-        taken = concatenate([generator.slots(row, step) for step in row.order.steps])
+        read = []
+        while (step := row.order.next(row)) is not None:
+            read.append(generator.slots(row, step))
+            row.step += 1
+        taken = concatenate(read)
         alike = bool(slots) and _same(slots[0], taken)
         slots.append(slots[0] if alike else taken)
     return Packed(tokens, batch(slots), [condition], fed=drawn_inputs(generator, tokens))
@@ -39,12 +40,11 @@ def drawn_inputs(generator: Generator, tokens: Tokens) -> Tensor | None:
 
     None for generators that read no canvas.
     """
-    if isinstance(generator.canvas, NoCanvas):
-        return None
     canvas, inputs = None, []
     for segment in range(len(tokens.layout.segments)):
         read = generator.canvas.read(canvas, tokens, segment)
-        assert read is not None
+        if read is None:
+            return None
         inputs.append(read)
         canvas = generator.canvas.add(canvas, tokens, segment)
     return torch.cat(inputs, dim=1)

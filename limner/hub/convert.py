@@ -27,6 +27,7 @@ WRAPPERS = (
     "state_dict",
     "model_state_dict",
     "trainer",
+    "ema_parameters",
     "var_wo_ddp",
     "gpt_fsdp",
     "vae",

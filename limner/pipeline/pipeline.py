@@ -315,7 +315,7 @@ class Pipeline(Editing):
         condition = self.generator.condition.ask(request)
         height, width = settings.size or self.size
         layout = self.generator.layout(self.tokenizer, height, width, settings.steps)
-        codes = self._codes_to_mix() if settings.smooth else None
+        codes = self._codes_to_mix() if settings.smooth or self.generator.mixes else None
         options = settings.options(self.generator.guidance, codes)
         if options.annealing is not None:
             options.annealing.check_fits(self.generator.head)
@@ -356,7 +356,8 @@ class Pipeline(Editing):
         codes = self.tokenizer.code_vectors() if self.tokenizer.mixes else None
         if codes is None:
             name = type(self.tokenizer).__name__
-            raise ConfigError(f"smooth=True is not accepted: codes of {name} cannot be mixed")
+            wish = "this generator" if self.generator.mixes else "smooth=True"
+            raise ConfigError(f"{wish} is not accepted: codes of {name} cannot be mixed")
         return codes.detach()
 
     @torch.no_grad()

@@ -101,10 +101,13 @@ class ConvolutionalTokenizer(Tokenizer):
         return pictures
 
     def lookup(self, tokens: Tokens) -> Tensor:
-        """Return the values of tokens as a map, float [B, D, h, w]."""
-        assert tokens.ids is not None
-        ids = tokens.ids.squeeze(-1) if self.codes == 1 else tokens.ids
-        values = self.quantizer.lookup(ids).to(self.post_quant_conv.weight)
+        """Return the values of tokens, or the vectors that they hold, as a map [B, D, h, w]."""
+        values = tokens.values
+        if values is None:
+            assert tokens.ids is not None
+            ids = tokens.ids.squeeze(-1) if self.codes == 1 else tokens.ids
+            values = self.quantizer.lookup(ids)
+        values = values.to(self.post_quant_conv.weight)
         return values.unflatten(1, tokens.layout.extent[1:]).movedim(-1, 1)
 
     def code_vectors(self) -> Tensor | None:

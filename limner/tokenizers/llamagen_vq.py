@@ -56,6 +56,7 @@ class LlamaGenVQ(ConvolutionalTokenizer):
 
     config: LlamaGenVQConfig
     quantizer: Codebook
+    mixes = True
 
     def __init__(self, config: LlamaGenVQConfig) -> None:
         codebook = Codebook(

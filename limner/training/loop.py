@@ -8,11 +8,12 @@ from typing import Any
 
 from limner.core.stopping import Stop
 from limner.training.checkpoint import Checkpoints
+from limner.training.distillation import DistillationTask
 from limner.training.engine import Engine
 from limner.training.generator_task import GeneratorTask
 from limner.training.learner import Learner
 from limner.training.progress import Moment, Progress, Silent, choose_progress
-from limner.training.recipe import Recipe, RunRecipe, TokenizerRecipe
+from limner.training.recipe import DistillationRecipe, Recipe, RunRecipe, TokenizerRecipe
 from limner.training.recipe_files import dump_recipe
 from limner.training.run import Run, RunFolder
 from limner.training.tokenizer_task import TokenizerTask
@@ -119,8 +120,12 @@ def _engine(recipe: RunRecipe) -> Engine:
     return Engine(recipe.device, recipe.precision, recipe.parallel, recipe.trackers, folder)
 
 
-def _task(recipe: RunRecipe, folder: RunFolder, engine: Engine) -> GeneratorTask | TokenizerTask:
+def _task(
+    recipe: RunRecipe, folder: RunFolder, engine: Engine
+) -> GeneratorTask | DistillationTask | TokenizerTask:
     if isinstance(recipe, TokenizerRecipe):
         return TokenizerTask(recipe, folder, engine)
+    if isinstance(recipe, DistillationRecipe):
+        return DistillationTask(recipe, folder, engine)
     assert isinstance(recipe, Recipe)
     return GeneratorTask(recipe, folder, engine)

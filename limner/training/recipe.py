@@ -331,6 +331,41 @@ class Recipe(RunRecipe):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DistillationRecipe(RunRecipe):
+    """A run that trains a student on what its teacher makes of noise: a recipe with a `teacher`.
+
+    Args:
+        data: none is needed.
+        teacher: folder or name on the hub of a pipeline with a LlamaGen or VAR asked by class.
+        jumps: tokens (LlamaGen) or scales (VAR) from which the student draws the rest, first 0.
+        split: tokens or scales before which it draws codes, vectors after.
+        pairs: of noise and tokens that the teacher makes to be learned from.
+        held_out: pairs that are only measured on.
+        guidance: of the teacher, which the student takes over.
+        top_k: of the teacher; 0 keeps all.
+        top_p: of the teacher; 1 keeps all.
+        sample: pictures drawn.
+    """
+
+    data: DataRecipe | None = None  # type: ignore[assignment]
+    teacher: str
+    jumps: tuple[int, ...] = (0,)
+    split: int = 0
+    pairs: int = 4096
+    held_out: int = 256
+    guidance: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    sample: SampleRecipe = field(default_factory=SampleRecipe)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("pairs", "held_out"):
+            check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        check(self.sample.guidance == 1.0, "sample.guidance", self.sample.guidance, "1")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenizerRecipe(RunRecipe):
     """A run that trains a tokenizer on pictures: a recipe without a `model`.
 

@@ -13,7 +13,7 @@ from limner.core.config import from_dict, override, to_dict
 from limner.core.errors import ConfigError
 from limner.recipes import packaged_recipe
 from limner.training.merging import merge
-from limner.training.recipe import Recipe, RunRecipe, TokenizerRecipe
+from limner.training.recipe import DistillationRecipe, Recipe, RunRecipe, TokenizerRecipe
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 def load_recipe(
     source: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None
-) -> Recipe | TokenizerRecipe:
-    """Read and check a recipe: of a generator if it has a `model`, of a tokenizer otherwise.
+) -> Recipe | DistillationRecipe | TokenizerRecipe:
+    """Read and check a recipe: of a generator if it has a `model`, of a student if it has a
+    `teacher`, of a tokenizer otherwise.
 
     A file may begin with `extends: <name or path>`: it then states only what differs from that
     recipe. Paths are taken from the folder of the file.
@@ -43,6 +44,8 @@ def load_recipe(
     short = name.removesuffix(".yaml").removesuffix(".yml")
     values.setdefault("name", short if short == name else Path(short).name)
     values.setdefault("output", f"runs/{values['name']}")
+    if "teacher" in values:
+        return from_dict(DistillationRecipe, values)
     if "model" in values:
         return from_dict(Recipe, values)
     return from_dict(TokenizerRecipe, values)

@@ -13,7 +13,7 @@ from limner.hub.build import weightless
 from limner.recipes import list_recipes
 from limner.training import dump_recipe, load_recipe
 from limner.training.optimizer import build_optimizer
-from limner.training.recipe import PartRecipe, Recipe
+from limner.training.recipe import DistillationRecipe, PartRecipe, Recipe
 
 TINY = "llamagen/tiny"
 
@@ -22,6 +22,8 @@ TINY = "llamagen/tiny"
 def test_packaged_recipes_name_parts_that_exist(name: str) -> None:
     recipe = load_recipe(name, {} if "tiny" in name else {"data.source": "pictures"})
     assert recipe.name == name
+    if isinstance(recipe, DistillationRecipe):
+        return  # its teacher says what it is made of
     parts = [(TOKENIZERS, recipe.tokenizer)]
     parts += [(MODELS, recipe.model)] if isinstance(recipe, Recipe) else []
     for registry, part in parts:
