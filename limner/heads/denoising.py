@@ -20,6 +20,7 @@ from limner.heads.annealing import StepAnnealing
 from limner.heads.dpm_solver import dpm_solver, linspace_timesteps
 from limner.heads.flow import InnerSteps, SameCount
 from limner.heads.gaussian import GaussianTables, gaussian_tables
+from limner.heads.squared_error import squared_error
 
 EVALUATION_SEED = 0
 
@@ -83,10 +84,7 @@ class DenoisingHead(nn.Module):
             rng: of no use here.
             weight: [B, n], which tokens count; None: all alike.
         """
-        error = (outputs - targets.to(outputs)).square().mean(-1)
-        share = torch.ones_like(error) if weight is None else weight.to(error)
-        total = (error * share).sum() / share.sum().clamp(min=1e-12)
-        return LossBreakdown(total, {"mse": total.detach()})
+        return squared_error(outputs, targets, weight)
 
     def draw(self, turn: Turn) -> Drawn:
         """Draw all tokens of the turn; rows with fewer solver steps stand still at their end."""

@@ -25,6 +25,7 @@ from limner.core.order import Step
 from limner.core.row import Row
 from limner.heads.annealing import StepAnnealing
 from limner.heads.solvers import SOLVERS, TIMES
+from limner.heads.squared_error import mean_of_tokens
 from limner.layers.denoiser import Denoiser
 from limner.layers.flow_transformer import TokenPlaces
 
@@ -229,9 +230,7 @@ class FlowHead(nn.Module):
         time = random_times(targets, rng, places)
         noise = torch.randn(targets.shape, generator=rng, device=rng.device)
         error = self.errors(outputs, targets, time, noise, places)
-        share = torch.ones_like(error) if weight is None else weight.to(error)
-        total = (error * share).sum() / share.sum().clamp(min=1e-12)
-        return LossBreakdown(total, {"mse": total.detach()})
+        return mean_of_tokens(error, weight)
 
     def errors(
         self,

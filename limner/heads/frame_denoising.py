@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from limner.core.head import Drawn, LossBreakdown, Turn
 from limner.heads.gaussian import GaussianTables, squared_linear_betas
+from limner.heads.squared_error import squared_error
 
 
 class FrameDenoisingHead(nn.Module):
@@ -51,10 +52,7 @@ class FrameDenoisingHead(nn.Module):
             rng: of no use here.
             weight: [B, n], which tokens count; None: all alike.
         """
-        error = (outputs - targets.to(outputs)).square().mean(-1)
-        share = torch.ones_like(error) if weight is None else weight.to(error)
-        total = (error * share).sum() / share.sum().clamp(min=1e-12)
-        return LossBreakdown(total, {"mse": total.detach()})
+        return squared_error(outputs, targets, weight)
 
     def draw(self, turn: Turn) -> Drawn:
         """Move the drafts of all rows from their levels to the next ones.
