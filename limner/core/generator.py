@@ -180,8 +180,12 @@ class Generator(nn.Module):
         raise NotImplementedError
 
     def null(self, condition: Condition) -> Condition:
-        """Return the condition of a null row beside this one."""
-        raise NotImplementedError
+        """Return the condition of a null row beside this one: by default what `condition` says.
+
+        Raises:
+            LimnerError: the generator cannot be guided.
+        """
+        return self.condition.null(condition)
 
     def begin(
         self, tokens: Tokens, condition: Condition, options: Options, noise: Noise

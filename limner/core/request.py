@@ -54,3 +54,7 @@ class Conditioner(Protocol):
             ConfigError: the generator cannot be asked this way.
         """
         ...
+
+    def null(self, condition: Condition) -> Condition:
+        """Return the condition that says nothing, for rows that guide such ones."""
+        ...

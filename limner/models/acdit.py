@@ -153,10 +153,6 @@ class ACDiT(Generator):
         self.config.shares(tokens.layout)
         return without_given(self.config.blocks(tokens.layout), tokens.known[0])
 
-    def null(self, condition: Condition) -> Condition:
-        """The null class."""
-        return self.condition.null(condition)
-
     def slots(self, row: Row, step: Step) -> Slots:
         """The clean blocks drawn or given since the step before, and a draft of the next one."""
         order = self.config.blocks(row.tokens.layout)

@@ -161,10 +161,6 @@ class ARDiffusion(Generator):
         check(stairs.finishes or not config.finish, "lag", stairs.lag, accepted)
         return StaircaseOrder(layout, stairs)
 
-    def null(self, condition: Condition) -> Condition:
-        """The null context."""
-        return self.condition.null(condition)
-
     def slots(self, row: Row, step: Step) -> Slots:
         """The context and the frames of the window, which speak for themselves."""
         return window_slots(

@@ -154,10 +154,6 @@ class ARFlow(Generator):
         every = torch.arange(len(tokens.layout))
         return NoiseLevels(every, late_times(steps, self.config.last))
 
-    def null(self, condition: Condition) -> Condition:
-        """The null class."""
-        return self.condition.null(condition)
-
     def slots(self, row: Row, step: Step) -> Slots:
         """All tokens as drafts, each of which speaks for itself; the state keeps them."""
         return _slots(len(row.tokens.layout), 1, step.index)

@@ -181,10 +181,6 @@ class Infinity(Generator):
         check(count <= self.config.levels, "scales", count, f"at most {self.config.levels}")
         return scales(tokens.layout)
 
-    def null(self, condition: Condition) -> Condition:
-        """The negative text, or learned features."""
-        return self.condition.null(condition)
-
     def slots(self, row: Row, step: Step) -> Slots:
         """The places of the scale that is drawn, each of which speaks for itself."""
         return scale_slots(row.tokens.layout, step.index)

@@ -176,10 +176,6 @@ class LlamaGen(Generator):
         """Raster: one token a step."""
         return raster(tokens.layout)
 
-    def null(self, condition: Condition) -> Condition:
-        """The null class, or learned features under the same padding."""
-        return self.condition.null(condition)
-
     def slots(self, row: Row, step: Step) -> Slots:
         """The prefix at first, then the token just drawn; each speaks for the next place."""
         if step.index > 0:

@@ -132,10 +132,6 @@ class MAR(Generator):
         steps = options.steps or min(self.config.steps, len(unknown))
         return random_partition(shuffled(unknown, noise), steps, len(tokens.layout))
 
-    def null(self, condition: Condition) -> Condition:
-        """The null class."""
-        return self.condition.null(condition)
-
     def slots(self, row: Row, step: Step) -> Slots:
         """The buffer and all tokens; those drawn now speak for themselves."""
         return _slots(self.config.buffer, len(row.tokens.layout), step.draw)

@@ -147,10 +147,6 @@ class NBP(Generator):
         check(fits, "given", f"{int(known.sum())} codes", accepted)
         return without_given(self.config.pattern.order(tokens.layout), known)
 
-    def null(self, condition: Condition) -> Condition:
-        """The prompt left out."""
-        return self.condition.null(condition)
-
     def slots(self, row: Row, step: Step) -> Slots:
         """What was drawn in the step before; at first, all that is given."""
         layout, pattern = row.tokens.layout, self.config.pattern

@@ -84,10 +84,6 @@ class Student(Generator):
         check(asked <= len(starts), "steps", asked, f"from 1 to {len(starts)}, those learned")
         return jumps_after(starts[:asked], tokens.known[0].cpu())
 
-    def null(self, condition: Condition) -> Condition:
-        """The null class."""
-        return self.condition.null(condition)
-
     def slots(self, row: Row, step: Step) -> Slots:
         """The class and all tokens, noise where they are drawn."""
         return self.slots_from(row.tokens.layout, step.first)

@@ -114,6 +114,10 @@ class TokenPrefix:
             check(0 <= label < self.classes, "class", label, f"from 0 to {self.classes - 1}")
         return {"prefix": torch.tensor(list(request.labels), dtype=torch.int64).unsqueeze(1)}
 
+    def null(self, condition: Condition) -> Condition:
+        """Raise: there is no null condition to guide with."""
+        raise LimnerError("guidance is not accepted: taming-gpt was trained without it")
+
 
 @MODELS.family("taming-gpt", TamingGPTConfig)
 class TamingGPT(Generator):
@@ -160,10 +164,6 @@ class TamingGPT(Generator):
     def order(self, tokens: Tokens, options: Options, noise: Noise) -> Order:
         """One token a step, along the configured curve."""
         return along(self.config.curve, tokens.layout)
-
-    def null(self, condition: Condition) -> Condition:
-        """Raise: there is no null condition to guide with."""
-        raise LimnerError("guidance is not accepted: taming-gpt was trained without it")
 
     def slots(self, row: Row, step: Step) -> Slots:
         """The prefix at first, then the token just drawn; each speaks for the next one."""

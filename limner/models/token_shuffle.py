@@ -183,10 +183,6 @@ class TokenShuffleDecoder(Generator):
         """One window a step, in raster order."""
         return self.windows(tokens.layout)
 
-    def null(self, condition: Condition) -> Condition:
-        """The empty prompt."""
-        return self.condition.null(condition)
-
     def slots(self, row: Row, step: Step) -> Slots:
         """The prompt at first, then the window just drawn; each speaks for the next window."""
         windows = self.windows(row.tokens.layout)

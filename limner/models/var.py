@@ -182,10 +182,6 @@ class VAR(Generator):
         check(sizes == self.config.sizes, "scales", sizes, f"the model's {self.config.sizes}")
         return scales(tokens.layout)
 
-    def null(self, condition: Condition) -> Condition:
-        """The null class."""
-        return self.condition.null(condition)
-
     def slots(self, row: Row, step: Step) -> Slots:
         """The places of the scale that is drawn, each of which speaks for itself."""
         return scale_slots(row.tokens.layout, step.index)

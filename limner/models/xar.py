@@ -157,10 +157,6 @@ class XAR(Generator):
         check(fits, "tokens", len(layout), accepted)
         return self.config.x.order(layout)
 
-    def null(self, condition: Condition) -> Condition:
-        """The null class."""
-        return self.condition.null(condition)
-
     def slots(self, row: Row, step: Step) -> Slots:
         """The X drawn before, now clean, which is remembered; and the noisy one that is drawn."""
         return draft_slots(self._order(row.tokens.layout), step.index)
