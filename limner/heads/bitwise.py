@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from limner.core.head import Drawn, LossBreakdown, Turn
 from limner.heads.stages import Stage, min_p, processors, temperature, top_k, top_p_ascending
+from limner.heads.token_means import mean_of_tokens
 
 Sampler = Callable[[Tensor, Turn], Tensor]
 """(log-probabilities [R, n, bits, 2], turn) -> int64 [R, n, bits]."""
@@ -65,10 +66,7 @@ class BitwiseHead:
         """
         difference = _difference(outputs)
         each = self.token_losses(outputs, targets)
-        total = each.mean()
-        if weight is not None:
-            weight = weight.to(each)
-            total = (each * weight).sum() / weight.sum().clamp(min=1e-12)
+        total = mean_of_tokens(each, weight)
         right = ((difference > 0) == (targets > 0)).to(each).mean()
         return LossBreakdown(total, {"bit_entropy": total.detach(), "bit_accuracy": right.detach()})
 

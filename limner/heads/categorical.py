@@ -12,6 +12,7 @@ from limner.core.head import Drawn, LossBreakdown, Turn
 from limner.heads.cross_entropy import projected_cross_entropy, projected_errors
 from limner.heads.mixtures import mixtures
 from limner.heads.stages import DEFAULT_STAGES, Stage
+from limner.heads.token_means import mean_of_tokens
 
 Sampler = Callable[[Tensor, Turn], Tensor]
 """(log-probabilities [R, n, V], turn) -> int64 [R, n]."""
@@ -69,11 +70,12 @@ class CategoricalHead:
         each = functional.cross_entropy(
             outputs.flatten(0, 1).float(), targets.flatten(), reduction="none"
         )
-        total = _mean(each, weight)
+        counted = None if weight is None else weight.flatten()
+        total = mean_of_tokens(each, counted)
         parts = {"cross_entropy": total.detach()}
         if not torch.is_grad_enabled():  # only where it is measured: it takes a pass of its own
             wrong = outputs.flatten(0, 1).argmax(-1) != targets.flatten()
-            parts["token_error"] = _mean(wrong.to(each), weight)
+            parts["token_error"] = mean_of_tokens(wrong.to(each), counted)
         return LossBreakdown(total, parts)
 
     def projected_loss(
@@ -92,10 +94,11 @@ class CategoricalHead:
             weight: [B, n], which tokens count; None: all alike.
         """
         given = hidden.flatten(0, 1), projection, targets.flatten()
-        total = projected_cross_entropy(*given, None if weight is None else weight.flatten())
+        counted = None if weight is None else weight.flatten()
+        total = projected_cross_entropy(*given, counted)
         parts = {"cross_entropy": total.detach()}
         if not torch.is_grad_enabled():
-            parts["token_error"] = _mean(projected_errors(*given).to(total), weight)
+            parts["token_error"] = mean_of_tokens(projected_errors(*given).to(total), counted)
         return LossBreakdown(total, parts)
 
     def filtered(self, turn: Turn) -> Tensor:
@@ -113,10 +116,3 @@ class CategoricalHead:
         ids = self.sampler(logprob, turn)
         chosen = logprob.gather(-1, ids.unsqueeze(-1)).squeeze(-1)
         return Drawn(ids.unsqueeze(-1), mixtures(logits, turn), chosen)
-
-
-def _mean(each: Tensor, weight: Tensor | None) -> Tensor:
-    if weight is None:
-        return each.mean()
-    weight = weight.flatten().to(each)
-    return (each * weight).sum() / weight.sum().clamp(min=1e-12)

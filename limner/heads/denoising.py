@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from limner.core.errors import check
-from limner.core.head import Drawn, LossBreakdown, Turn
+from limner.core.head import Drawn, Turn
 from limner.core.order import Step
 from limner.core.row import Row
 from limner.heads.annealing import StepAnnealing
 from limner.heads.dpm_solver import dpm_solver, linspace_timesteps
 from limner.heads.flow import InnerSteps, SameCount
 from limner.heads.gaussian import GaussianTables, gaussian_tables
-from limner.heads.squared_error import squared_error
+from limner.heads.token_means import SquaredErrorHead
 
 EVALUATION_SEED = 0
 
@@ -44,7 +44,7 @@ class DenoisingConfig:
         linspace_timesteps(self.chain, self.steps)
 
 
-class DenoisingHead(nn.Module):
+class DenoisingHead(SquaredErrorHead, nn.Module):
     """Draws all tokens of a step by DPM-Solver++; it has no weights.
 
     Args:
@@ -68,23 +68,6 @@ class DenoisingHead(nn.Module):
     def tables(self) -> GaussianTables:
         """The full chain."""
         return gaussian_tables(self.config.schedule, self.config.chain)
-
-    def loss(
-        self,
-        outputs: Tensor,
-        targets: Tensor,
-        rng: torch.Generator | None = None,
-        weight: Tensor | None = None,
-    ) -> LossBreakdown:
-        """Return the mean squared error of noise that was told.
-
-        Args:
-            outputs: float [B, n, D].
-            targets: float [B, n, D], the noise that was added.
-            rng: of no use here.
-            weight: [B, n], which tokens count; None: all alike.
-        """
-        return squared_error(outputs, targets, weight)
 
     def draw(self, turn: Turn) -> Drawn:
         """Draw all tokens of the turn; rows with fewer solver steps stand still at their end."""

@@ -25,7 +25,7 @@ from limner.core.order import Step
 from limner.core.row import Row
 from limner.heads.annealing import StepAnnealing
 from limner.heads.solvers import SOLVERS, TIMES
-from limner.heads.squared_error import mean_of_tokens
+from limner.heads.token_means import mean_of_tokens
 from limner.layers.denoiser import Denoiser
 from limner.layers.flow_transformer import TokenPlaces
 
@@ -230,7 +230,8 @@ class FlowHead(nn.Module):
         time = random_times(targets, rng, places)
         noise = torch.randn(targets.shape, generator=rng, device=rng.device)
         error = self.errors(outputs, targets, time, noise, places)
-        return mean_of_tokens(error, weight)
+        total = mean_of_tokens(error, weight)
+        return LossBreakdown(total, {"mse": total.detach()})
 
     def errors(
         self,

@@ -11,12 +11,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from limner.core.head import Drawn, LossBreakdown, Turn
+from limner.core.head import Drawn, Turn
 from limner.heads.solvers import SOLVERS
-from limner.heads.squared_error import squared_error
+from limner.heads.token_means import SquaredErrorHead
 
 
-class FlowStepHead:
+class FlowStepHead(SquaredErrorHead):
     """Moves drafts from the level of a step to the next; it has no weights.
 
     Args:
@@ -29,23 +29,6 @@ class FlowStepHead:
         self.token = token
         self.solver = solver
         self.guided = guided
-
-    def loss(
-        self,
-        outputs: Tensor,
-        targets: Tensor,
-        rng: torch.Generator | None = None,
-        weight: Tensor | None = None,
-    ) -> LossBreakdown:
-        """Return the mean squared error of velocities.
-
-        Args:
-            outputs: float [B, n, D].
-            targets: float [B, n, D].
-            rng: of no use here.
-            weight: [B, n], which tokens count; None: all alike.
-        """
-        return squared_error(outputs, targets, weight)
 
     def draw(self, turn: Turn) -> Drawn:
         """Move all rows from their levels to the next ones."""

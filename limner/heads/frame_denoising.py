@@ -12,14 +12,14 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from limner.core.head import Drawn, LossBreakdown, Turn
+from limner.core.head import Drawn, Turn
 from limner.heads.gaussian import GaussianTables, squared_linear_betas
-from limner.heads.squared_error import squared_error
+from limner.heads.token_means import SquaredErrorHead
 
 
-class FrameDenoisingHead(nn.Module):
+class FrameDenoisingHead(SquaredErrorHead, nn.Module):
     """Moves drafts one step towards what the network tells; it has no weights.
 
     Args:
@@ -36,23 +36,6 @@ class FrameDenoisingHead(nn.Module):
     def tables(self) -> GaussianTables:
         """The chain."""
         return _tables(self.chain, *self.betas)
-
-    def loss(
-        self,
-        outputs: Tensor,
-        targets: Tensor,
-        rng: torch.Generator | None = None,
-        weight: Tensor | None = None,
-    ) -> LossBreakdown:
-        """Return the mean squared error of clean contents.
-
-        Args:
-            outputs: float [B, n, D].
-            targets: float [B, n, D].
-            rng: of no use here.
-            weight: [B, n], which tokens count; None: all alike.
-        """
-        return squared_error(outputs, targets, weight)
 
     def draw(self, turn: Turn) -> Drawn:
         """Move the drafts of all rows from their levels to the next ones.
