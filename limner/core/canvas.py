@@ -28,6 +28,21 @@ class Canvas(Protocol):
         ...
 
 
+def read_all(canvas: Canvas, tokens: Tokens) -> Tensor | None:
+    """Return what all segments read while these tokens are drawn, float [B, N, D].
+
+    None where the canvas gives nothing to read.
+    """
+    state, inputs = None, []
+    for segment in range(len(tokens.layout.segments)):
+        read = canvas.read(state, tokens, segment)
+        if read is None:
+            return None
+        inputs.append(read)
+        state = canvas.add(state, tokens, segment)
+    return torch.cat(inputs, dim=1)
+
+
 class NoCanvas:
     """For generators that read the tokens themselves."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
+from limner.core.canvas import read_all
 from limner.core.generator import Generator, Packed
 from limner.core.noise import SeededNoise
 from limner.core.row import Condition, Options
@@ -31,23 +31,9 @@ def packed_as_drawn(generator: Generator, tokens: Tokens, condition: Condition) 
         taken = concatenate(read)
         alike = bool(slots) and _same(slots[0], taken)
         slots.append(slots[0] if alike else taken)
-    return Packed(tokens, batch(slots), [condition], fed=drawn_inputs(generator, tokens))
-
-
-@torch.no_grad()
-def drawn_inputs(generator: Generator, tokens: Tokens) -> Tensor | None:
-    """Return what all segments read of the canvas when these tokens are drawn, float [B, N, D].
-
-    None for generators that read no canvas.
-    """
-    canvas, inputs = None, []
-    for segment in range(len(tokens.layout.segments)):
-        read = generator.canvas.read(canvas, tokens, segment)
-        if read is None:
-            return None
-        inputs.append(read)
-        canvas = generator.canvas.add(canvas, tokens, segment)
-    return torch.cat(inputs, dim=1)
+    with torch.no_grad():
+        fed = read_all(generator.canvas, tokens)
+    return Packed(tokens, batch(slots), [condition], fed=fed)
 
 
 def _same(one: Slots, other: Slots) -> bool:

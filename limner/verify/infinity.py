@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from limner.core.canvas import read_all
 from limner.core.layout import Layout
 from limner.core.memory import Memory
 from limner.core.row import Condition
@@ -144,8 +145,10 @@ def autoencoder(case: Case) -> None:
     case.check("codes_from_bits", quantizer.decode(from_ids(layout, case.input("bits"))))
     first = layout.span(0).stop
     by_area = MultiScaleBits(replace(config.quantizer, reads="area"))
-    case.check("var_input_area", by_area.read_all(tokens)[:, first:])
-    case.check("plain_input", quantizer.read_all(tokens)[:, first:])
+    for name, canvas in (("var_input_area", by_area), ("plain_input", quantizer)):
+        fed = read_all(canvas, tokens)
+        assert fed is not None
+        case.check(name, fed[:, first:])
     inputs, targets = quantizer.corrected(latents, layout, ())
     case.check("plain_input", inputs[:, first:])
     case.check("plain_gt", targets)

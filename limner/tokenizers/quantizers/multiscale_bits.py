@@ -215,15 +215,6 @@ class MultiScaleBits(nn.Module):
             return self._tokens(functional.adaptive_avg_pool2d(canvas, size))
         return self._tokens(self._resized(canvas, tokens.layout, segment))
 
-    def read_all(self, tokens: Tokens) -> Tensor:
-        """Return what all scales read while these tokens are drawn, float [B, N, bits]."""
-        canvas: Tensor | None = None
-        inputs = []
-        for segment in range(len(tokens.layout.segments)):
-            inputs.append(self.read(canvas, tokens, segment))
-            canvas = self.add(canvas, tokens, segment)
-        return torch.cat(inputs, dim=1)
-
     def _flips(self, tokens: Tokens, rng: torch.Generator) -> list[Tensor]:
         """Draw which bits are flipped: one share a scale for the batch, in hundredths."""
         steps = int(100 * self.config.flip_strength + 1e-9) + 1

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from limner.core.canvas import read_all
 from limner.core.errors import ConfigError
 from limner.core.layout import pyramid
 from limner.core.tokens import Tokens
@@ -54,7 +55,7 @@ def test_taught_inputs_are_those_that_are_read_while_drawing(patch):
     model = quantizer(patch=patch)
     tokens = model.encode(latents(patch=patch), LAYOUT)
     fed, targets = model.teach(tokens)
-    torch.testing.assert_close(fed, model.read_all(tokens))
+    torch.testing.assert_close(fed, read_all(model, tokens))
     canvas = None
     for segment in range(len(LAYOUT.segments)):
         canvas = model.add(canvas, tokens, segment)
