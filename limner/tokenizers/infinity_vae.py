@@ -12,20 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from limner.core.layout import Layout, pyramid
-from limner.core.noise import Noise
 from limner.core.registry import TOKENIZERS
-from limner.core.tokens import Tokens
 from limner.layers.convolution import ConvDecoder, ConvEncoder, ConvolutionConfig
 from limner.orders.aspect_ratios import template_scales
-from limner.tokenizers.pyramids import ScalesTokenizer
+from limner.tokenizers.pyramids import ConvolutionalScales
 from limner.tokenizers.quantizers.multiscale import check_scales
 from limner.tokenizers.quantizers.multiscale_bits import MultiScaleBits, MultiScaleBitsConfig
-from limner.tokenizers.quantizers.quantizer import Quantized
-from limner.tokenizers.reconstruction import Reconstruction
 
 PLAIN = ConvolutionConfig(
     multipliers=(1, 2, 4, 4, 4),
@@ -56,7 +49,7 @@ class InfinityVAEConfig:
 
 
 @TOKENIZERS.family("infinity-vae", InfinityVAEConfig)
-class InfinityVAE(ScalesTokenizer):
+class InfinityVAE(ConvolutionalScales):
     """Pictures to a pyramid of bits and back.
 
     Module names: `encoder`, `decoder`; the quantiser has no weights.
@@ -96,50 +89,6 @@ class InfinityVAE(ScalesTokenizer):
             return super().layout(height, width, frames, scales)
         self.check_size(height, width)
         return pyramid(template_scales(height // self.factor, width // self.factor))
-
-    @torch.no_grad()
-    def encode(
-        self, pictures: Tensor, noise: Noise | None = None, layout: Layout | None = None
-    ) -> Tokens:
-        """Return the bits of pictures [B, channels, H, W].
-
-        Args:
-            layout: a pyramid of other scales; None: that of `layout`.
-        """
-        layout = layout or self.layout(*pictures.shape[-2:])
-        return self.quantizer.encode(self.encode_latents(pictures), layout)
-
-    def decode(
-        self, tokens: Tokens, options: dict[str, Any] | None = None, noise: Noise | None = None
-    ) -> Tensor:
-        """Return pictures [B, channels, H, W], clamped to [-1, 1], of all that is known."""
-        return self.decode_latents(self.quantizer.decode(tokens)).clamp(-1, 1)
-
-    def encode_latents(self, pictures: Tensor) -> Tensor:
-        """Return latents before quantisation, float [B, D, h, w]."""
-        latents: Tensor = self.encoder(pictures)
-        return latents
-
-    def decode_latents(self, latents: Tensor) -> Tensor:
-        """Return pictures of quantised latents [B, D, h, w], not clamped."""
-        pictures: Tensor = self.decoder(latents.to(self.decoder.conv_in.weight.dtype))
-        return pictures
-
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Quantized]:
-        """Return reconstructions, not clamped, and what the quantiser made of the latents."""
-        layout = self.layout(*pictures.shape[-2:])
-        quantized = self.quantizer(self.encode_latents(pictures), layout)
-        return self.decode_latents(quantized.values), quantized
-
-    def reconstruct(self, pictures: Tensor, rng: torch.Generator | None = None) -> Reconstruction:
-        """Send pictures [B, channels, H, W] through all scales and back, as training needs it."""
-        shown, quantized = self(pictures)
-        return Reconstruction(shown, quantized.losses, quantized.vectors, quantized.ids)
-
-    @property
-    def last_layer(self) -> Tensor:
-        """Weights of the layer that makes the pixels."""
-        return self.decoder.conv_out.weight
 
 
 TOKENIZERS.variant("infinity-vae-d32", "infinity-vae", InfinityVAEConfig(), 110_118_051)

@@ -8,24 +8,17 @@ the canvas of next-scale models.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from limner.core.layout import Layout
-from limner.core.noise import Noise
 from limner.core.registry import TOKENIZERS
-from limner.core.tokens import Tokens
 from limner.layers.convolution import ConvDecoder, ConvEncoder, ConvolutionConfig
-from limner.tokenizers.pyramids import PyramidTokenizer
+from limner.tokenizers.pyramids import ConvolutionalScales, PyramidTokenizer
 from limner.tokenizers.quantizers.multiscale import (
     MultiScaleConfig,
     MultiScaleQuantizer,
     check_scales,
 )
-from limner.tokenizers.quantizers.quantizer import Quantized
-from limner.tokenizers.reconstruction import Reconstruction
 
 
 @dataclass(frozen=True)
@@ -47,7 +40,7 @@ class VARVQVAEConfig:
 
 
 @TOKENIZERS.family("var-vqvae", VARVQVAEConfig)
-class VARVQVAE(PyramidTokenizer):
+class VARVQVAE(ConvolutionalScales, PyramidTokenizer):
     """Pictures to a pyramid of codes and back.
 
     Module names: `encoder`, `quant_conv` (3x3), `quantizer`, `post_quant_conv` (3x3), `decoder`.
@@ -72,24 +65,6 @@ class VARVQVAE(PyramidTokenizer):
         self.post_quant_conv = nn.Conv2d(width, width, 3, padding=1)
         self.decoder = ConvDecoder(config.convolution, width)
 
-    @torch.no_grad()
-    def encode(
-        self, pictures: Tensor, noise: Noise | None = None, layout: Layout | None = None
-    ) -> Tokens:
-        """Return the tokens of pictures [B, channels, H, W].
-
-        Args:
-            layout: a pyramid of other scales; None: that of `layout`.
-        """
-        layout = layout or self.layout(*pictures.shape[-2:])
-        return self.quantizer.encode(self.encode_latents(pictures), layout)
-
-    def decode(
-        self, tokens: Tokens, options: dict[str, Any] | None = None, noise: Noise | None = None
-    ) -> Tensor:
-        """Return pictures [B, channels, H, W], clamped to [-1, 1], of all that is known."""
-        return self.decode_latents(self.quantizer.decode(tokens)).clamp(-1, 1)
-
     def encode_latents(self, pictures: Tensor) -> Tensor:
         """Return latents before quantisation, float [B, D, h, w]."""
         latents: Tensor = self.quant_conv(self.encoder(pictures))
@@ -99,22 +74,6 @@ class VARVQVAE(PyramidTokenizer):
         """Return pictures of quantised latents [B, D, h, w], not clamped."""
         pictures: Tensor = self.decoder(self.post_quant_conv(latents))
         return pictures
-
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Quantized]:
-        """Return reconstructions, not clamped, and what the quantiser made of the latents."""
-        layout = self.layout(*pictures.shape[-2:])
-        quantized = self.quantizer(self.encode_latents(pictures), layout)
-        return self.decode_latents(quantized.values), quantized
-
-    def reconstruct(self, pictures: Tensor, rng: torch.Generator | None = None) -> Reconstruction:
-        """Send pictures [B, channels, H, W] through all scales and back, as training needs it."""
-        shown, quantized = self(pictures)
-        return Reconstruction(shown, quantized.losses, quantized.vectors, quantized.ids)
-
-    @property
-    def last_layer(self) -> Tensor:
-        """Weights of the layer that makes the pixels."""
-        return self.decoder.conv_out.weight
 
 
 TOKENIZERS.variant("var-vqvae", "var-vqvae", VARVQVAEConfig(), published=108_948_355)
