@@ -22,14 +22,14 @@ from torch import Tensor, nn
 
 from limner.conditions import ClassCondition
 from limner.core.errors import check
-from limner.core.generator import Generator, Packed
+from limner.core.generator import Packed
 from limner.core.head import LossBreakdown
 from limner.core.memory import Memory, NoMemory
 from limner.core.noise import Noise
-from limner.core.order import Order, Step
+from limner.core.order import Order
 from limner.core.registry import MODELS
 from limner.core.row import Condition, Options, Row
-from limner.core.slots import Slots, batch, up_to
+from limner.core.slots import batch, up_to
 from limner.core.tokens import Tokens
 from limner.heads.flow import EVALUATION_SEED, FlowConfig, FlowHead, by_area, random_times
 from limner.heads.multistage import (
@@ -48,13 +48,14 @@ from limner.layers.key_value_memory import KeyValueMemory
 from limner.layers.norms import RMSNorm
 from limner.layers.rotary import spanning_rotation
 from limner.layers.vision_transformer import StackConfig
-from limner.orders import scale_slots, scales, teacher_slots
+from limner.models.next_scale import NextScale, Scaled
+from limner.orders import teacher_slots
 
 EPS = 1e-6
 
 
 @dataclass(frozen=True)
-class ECARConfig:
+class ECARConfig(Scaled):
     """Configuration of E-CAR; all of it is a choice, as nothing is published.
 
     Args:
@@ -104,14 +105,9 @@ class ECARConfig:
             value = getattr(self, name)
             check(0 <= value < 1, name, value, "at least 0 and below 1")
 
-    @property
-    def sizes(self) -> tuple[tuple[int, int], ...]:
-        """Rows and columns of every stage."""
-        return tuple((size, size) if isinstance(size, int) else size for size in self.scales)
-
 
 @MODELS.family("e-car", ECARConfig)
-class ECAR(Generator):
+class ECAR(NextScale):
     """The transformer over stages, with a flow head that carries on from stage to stage.
 
     Args:
@@ -126,11 +122,11 @@ class ECAR(Generator):
         super().__init__()
         self.config = config
         self.guidance = config.guided
-        stack, length = config.stack, sum(rows * columns for rows, columns in config.sizes)
+        stack = config.stack
         self.condition = ClassCondition(config.classes, stack.width)
         self.into = nn.Linear(config.token_width, stack.width)
         self.stages = nn.Embedding(len(config.sizes), stack.width)
-        self.places = nn.Embedding(length, stack.width)
+        self.places = nn.Embedding(config.length, stack.width)
         dropouts = (config.attention_dropout, config.dropout)
         self.stack = nn.ModuleList(
             rotary_block(stack.width, stack.heads, layer, stack.ratio, *dropouts, EPS)
@@ -174,13 +170,7 @@ class ECAR(Generator):
     def order(self, tokens: Tokens, options: Options, noise: Noise) -> Order:
         """One stage a step."""
         check(tokens.values is not None, "tokens", "codes", "continuous vectors")
-        sizes = tuple(segment.size[1:] for segment in tokens.layout.segments)
-        check(sizes == self.config.sizes, "scales", sizes, f"the model's {self.config.sizes}")
-        return scales(tokens.layout)
-
-    def slots(self, row: Row, step: Step) -> Slots:
-        """The places of the stage that is drawn, each of which speaks for itself."""
-        return scale_slots(row.tokens.layout, step.index)
+        return super().order(tokens, options, noise)
 
     def inputs(self, packed: Packed) -> Tensor:
         """The class on the first stage, the stage before elsewhere; plus stage and place."""

@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 from limner.conditions import ClassCondition
 from limner.core.errors import check
-from limner.core.generator import Generator, Packed
+from limner.core.generator import Packed
 from limner.core.head import LossBreakdown
 from limner.core.memory import Memory, NoMemory
 from limner.core.noise import Noise
-from limner.core.order import Order, Step
+from limner.core.order import Order
 from limner.core.registry import MODELS
 from limner.core.row import Condition, Options, Row
-from limner.core.slots import Slots, batch, up_to
+from limner.core.slots import batch, up_to
 from limner.core.tokens import Tokens
 from limner.heads.flow import EVALUATION_SEED, FlowConfig, FlowHead, by_area, random_times
 from limner.layers.adaln import rotary_block
@@ -34,13 +34,14 @@ from limner.layers.flow_transformer import FlowTransformer, FlowTransformerConfi
 from limner.layers.key_value_memory import KeyValueMemory
 from limner.layers.norms import RMSNorm
 from limner.layers.rotary import spanning_rotation
-from limner.orders import scale_slots, scales, teacher_slots
+from limner.models.next_scale import NextScale, Scaled
+from limner.orders import teacher_slots
 
 EPS = 1e-6
 
 
 @dataclass(frozen=True)
-class FlowARConfig:
+class FlowARConfig(Scaled):
     """Configuration of FlowAR.
 
     Args:
@@ -84,25 +85,14 @@ class FlowARConfig:
             check(getattr(self, name) > 0, name, getattr(self, name), "above 0")
         fits = self.width % (4 * self.heads) == 0
         check(fits, "width", self.width, f"a multiple of 4 heads ({4 * self.heads})")
-        fits = len(self.scales) > 0 and all(min(size) > 0 for size in self.sizes)
-        check(fits, "scales", self.scales, "one or more positive sizes")
+        self.check_scales()
         for name in ("attention_dropout", "dropout", "condition_dropout"):
             value = getattr(self, name)
             check(0 <= value < 1, name, value, "at least 0 and below 1")
 
-    @property
-    def sizes(self) -> tuple[tuple[int, int], ...]:
-        """Rows and columns of every scale."""
-        return tuple((size, size) if isinstance(size, int) else size for size in self.scales)
-
-    @property
-    def length(self) -> int:
-        """Number of tokens of all scales."""
-        return sum(rows * columns for rows, columns in self.sizes)
-
 
 @MODELS.family("flowar", FlowARConfig)
-class FlowAR(Generator):
+class FlowAR(NextScale):
     """The next-scale transformer with a flow head. Its canvas is the scale drawn last.
 
     Args:
@@ -161,13 +151,7 @@ class FlowAR(Generator):
     def order(self, tokens: Tokens, options: Options, noise: Noise) -> Order:
         """One scale a step."""
         check(tokens.values is not None, "tokens", "codes", "continuous vectors")
-        sizes = tuple(segment.size[1:] for segment in tokens.layout.segments)
-        check(sizes == self.config.sizes, "scales", sizes, f"the model's {self.config.sizes}")
-        return scales(tokens.layout)
-
-    def slots(self, row: Row, step: Step) -> Slots:
-        """The places of the scale that is drawn, each of which speaks for itself."""
-        return scale_slots(row.tokens.layout, step.index)
+        return super().order(tokens, options, noise)
 
     def inputs(self, packed: Packed) -> Tensor:
         """The class on the first scale, the canvas elsewhere: [R, L, width]."""

@@ -21,15 +21,15 @@ from torch import Tensor, nn
 
 from limner.conditions import CaptionCondition, TextFeatures
 from limner.core.errors import check
-from limner.core.generator import Generator, Packed
+from limner.core.generator import Packed
 from limner.core.head import LossBreakdown
 from limner.core.layout import Layout
 from limner.core.memory import Memory, NoMemory
 from limner.core.noise import Noise
-from limner.core.order import Order, Step
+from limner.core.order import Order
 from limner.core.registry import MODELS
 from limner.core.row import Condition, Options, Row
-from limner.core.slots import Slots, batch, up_to
+from limner.core.slots import batch, up_to
 from limner.core.tokens import Tokens
 from limner.heads.bitwise import BitwiseHead
 from limner.heads.guidance import guided_inside
@@ -47,7 +47,8 @@ from limner.layers.linear import Linear
 from limner.layers.mlp import MLP
 from limner.layers.norms import RMSNorm
 from limner.layers.rotary import projected_rotation
-from limner.orders import counted_scales, scale_slots, scales, teacher_slots
+from limner.models.next_scale import NextScale
+from limner.orders import counted_scales, scales, teacher_slots
 from limner.orders.aspect_ratios import reference_grid
 
 ROTARY_BASE = 10000.0
@@ -124,7 +125,7 @@ class InfinityConfig:
 
 
 @MODELS.family("infinity", InfinityConfig)
-class Infinity(Generator):
+class Infinity(NextScale):
     """The bitwise next-scale transformer. Its canvas is a multi-scale quantiser of bits.
 
     Args:
@@ -180,10 +181,6 @@ class Infinity(Generator):
         check(first == 1, "scales", first, "a list whose first scale is one token")
         check(count <= self.config.levels, "scales", count, f"at most {self.config.levels}")
         return scales(tokens.layout)
-
-    def slots(self, row: Row, step: Step) -> Slots:
-        """The places of the scale that is drawn, each of which speaks for itself."""
-        return scale_slots(row.tokens.layout, step.index)
 
     def texts(self, packed: Packed) -> tuple[Tensor, Text]:
         """Return a pass's texts: pooled, float [R, 1, width], and word by word."""

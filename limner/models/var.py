@@ -18,14 +18,12 @@ from torch import Tensor, nn
 
 from limner.conditions import ClassCondition
 from limner.core.errors import check
-from limner.core.generator import Generator, Packed
+from limner.core.generator import Packed
 from limner.core.head import LossBreakdown
 from limner.core.memory import Memory, NoMemory
-from limner.core.noise import Noise
-from limner.core.order import Order, Step
 from limner.core.registry import MODELS
-from limner.core.row import Condition, Options, Row
-from limner.core.slots import Slots, batch, up_to
+from limner.core.row import Condition, Row
+from limner.core.slots import batch, up_to
 from limner.core.tokens import Tokens
 from limner.heads.categorical import CategoricalHead
 from limner.heads.stages import min_p, processors, temperature, top_k, top_p_ascending
@@ -40,7 +38,8 @@ from limner.layers.codes import projected_codes
 from limner.layers.cosine_attention import BiasedAttention, CosineAttention
 from limner.layers.key_value_memory import KeyValueMemory
 from limner.layers.mlp import MLP
-from limner.orders import counted_scales, scale_slots, scales, teacher_slots
+from limner.models.next_scale import NextScale, Scaled
+from limner.orders import counted_scales, teacher_slots
 
 SCALES_256 = (1, 2, 3, 4, 5, 6, 8, 10, 13, 16)
 SCALES_512 = (1, 2, 3, 4, 6, 9, 13, 18, 24, 32)
@@ -92,7 +91,7 @@ class NextScaleConfig:
 
 
 @dataclass(frozen=True)
-class VARConfig(NextScaleConfig):
+class VARConfig(Scaled, NextScaleConfig):
     """Configuration of VAR.
 
     Args:
@@ -103,22 +102,11 @@ class VARConfig(NextScaleConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        fits = len(self.scales) > 0 and all(min(size) > 0 for size in self.sizes)
-        check(fits, "scales", self.scales, "one or more positive sizes")
-
-    @property
-    def sizes(self) -> tuple[tuple[int, int], ...]:
-        """Rows and columns of every scale."""
-        return tuple((size, size) if isinstance(size, int) else size for size in self.scales)
-
-    @property
-    def length(self) -> int:
-        """Number of tokens of all scales."""
-        return sum(rows * columns for rows, columns in self.sizes)
+        self.check_scales()
 
 
 @MODELS.family("var", VARConfig)
-class VAR(Generator):
+class VAR(NextScale):
     """The next-scale transformer. Its canvas is a multi-scale quantiser.
 
     Args:
@@ -175,16 +163,6 @@ class VAR(Generator):
     def start_from_codes(self, vectors: Tensor, rng: torch.Generator) -> None:
         """Begin with outputs that are alike for codes that look alike; see `projected_codes`."""
         self.output.weight.copy_(0.05 * projected_codes(vectors, self.config.width, rng))
-
-    def order(self, tokens: Tokens, options: Options, noise: Noise) -> Order:
-        """One scale a step."""
-        sizes = tuple(segment.size[1:] for segment in tokens.layout.segments)
-        check(sizes == self.config.sizes, "scales", sizes, f"the model's {self.config.sizes}")
-        return scales(tokens.layout)
-
-    def slots(self, row: Row, step: Step) -> Slots:
-        """The places of the scale that is drawn, each of which speaks for itself."""
-        return scale_slots(row.tokens.layout, step.index)
 
     def inputs(self, packed: Packed) -> Tensor:
         """The class on the first scale, the canvas elsewhere; plus scale and place."""
