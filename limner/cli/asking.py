@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,6 +145,17 @@ def pictures_asked(arguments: argparse.Namespace) -> list[Picture]:
         for label, prompt, style in zip(labels, prompts, styles, strict=True)
         for _ in range(count)
     ]
+
+
+def asked_together(pictures: Sequence[Picture]) -> dict[str, Any]:
+    """Return pictures that are drawn together as a pipeline is asked for them."""
+    asked: dict[str, Any] = {"seed": [picture.seed for picture in pictures]}
+    for name, field in (("classes", "label"), ("prompts", "prompt"), ("styles", "style")):
+        values = [getattr(picture, field) for picture in pictures]
+        asked[name] = None if values[0] is None else values
+    if not any(asked[name] for name in ASKED.values()):
+        asked["count"] = len(pictures)
+    return asked
 
 
 def columns(arguments: argparse.Namespace) -> int | None:

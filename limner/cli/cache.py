@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-from limner.cli.asking import add_asking, pictures_asked, settings_given
+from limner.cli.asking import add_asking, asked_together, pictures_asked, settings_given
 from limner.cli.parser import UsageError, Verbs, add_dtype, add_plugin
 
 MOST = 64  # pictures drawn together
@@ -56,7 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--save is not accepted: it keeps what --drafters finds")
     if arguments.drafters is not None and not isinstance(arguments.cache, float):
         raise UsageError("--drafters is not accepted: --cache names a budget that is found already")
-    asked = _asked(arguments)
+    settings = settings_given(arguments)
+    budget = settings.pop("cache")
+    asked = {**asked_together(pictures_asked(arguments)), **settings}
 
     import torch
 
@@ -67,7 +68,6 @@ def run(arguments: argparse.Namespace) -> int:
     from limner.show import contact_sheet, save_png
 
     loaded = load(arguments.pipeline, arguments.device, arguments.dtype, arguments.text_encoder)
-    budget = arguments.cache
     if arguments.drafters is not None:
         budget = plan_budget(loaded.pipeline, budget, arguments.drafters, arguments.decay, **asked)
     if arguments.save is not None:
@@ -85,16 +85,3 @@ def run(arguments: argparse.Namespace) -> int:
     save_png(contact_sheet(both, len(study.whole.pictures)), Path(arguments.output))
     print(arguments.output)
     return 0
-
-
-def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return what is to be drawn as a pipeline takes it."""
-    pictures, settings = pictures_asked(arguments), settings_given(arguments)
-    del settings["cache"]
-    asked: dict[str, Any] = {"seed": [picture.seed for picture in pictures]}
-    for name, field in (("classes", "label"), ("prompts", "prompt"), ("styles", "style")):
-        values = [getattr(picture, field) for picture in pictures]
-        asked[name] = None if values[0] is None else values
-    if not any(asked[name] for name in ("classes", "prompts", "styles")):
-        asked["count"] = len(pictures)
-    return {**asked, **settings}

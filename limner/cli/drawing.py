@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from limner import __version__
-from limner.cli.asking import Picture, columns
+from limner.cli.asking import Picture, asked_together, columns
 from limner.cli.edited import Edit
 from limner.cli.exit_codes import INTERRUPTED
 from limner.cli.pipelines import Loaded
@@ -84,17 +84,7 @@ def draw_all(
 
 def draw_batch(draw: Draw, batch: Sequence[Picture], watch: Watch) -> Result:
     """Draw the pictures of one batch together."""
-    labels = None if batch[0].label is None else [picture.label for picture in batch]
-    prompts = None if batch[0].prompt is None else [picture.prompt for picture in batch]
-    styles = None if batch[0].style is None else [picture.style for picture in batch]
-    return draw(
-        classes=labels,
-        prompts=prompts,
-        styles=styles,
-        seed=[picture.seed for picture in batch],
-        count=len(batch) if not (labels or prompts or styles) else None,
-        hooks=(watch,),
-    )
+    return draw(**asked_together(batch), hooks=(watch,))
 
 
 def make_record(

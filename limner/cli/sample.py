@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
 from limner.cli.asking import (
     add_asking,
@@ -49,7 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
 
         from limner.cli.redraw import redraw
 
-        return redraw(arguments.source, arguments.moved or _first(arguments.words), arguments)
+        return redraw(
+            arguments.source, arguments.moved or next(iter(arguments.words), None), arguments
+        )
     if not arguments.words:
         raise UsageError("PIPELINE is missing: give its folder, or a picture by --from")
     where, *said = arguments.words
@@ -64,7 +65,3 @@ def run(arguments: argparse.Namespace) -> int:
     return draw_all(
         loaded, pictures, lambda **batch: loaded.pipeline(**batch, **settings), arguments
     )
-
-
-def _first(words: Sequence[str]) -> str | None:
-    return words[0] if words else None
