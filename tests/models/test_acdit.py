@@ -15,7 +15,7 @@ from limner.core.noise import ReplayedNoise, SeededNoise
 from limner.core.registry import MODELS
 from limner.core.row import Options, Row
 from limner.core.tokens import Tokens, empty, from_values
-from limner.decoding import advance, generate
+from limner.decoding import generate
 from limner.heads.annealing import StepAnnealing
 from limner.heads.denoising import DenoisingConfig
 from limner.heads.guidance import Constant
@@ -24,6 +24,7 @@ from limner.hub.convert import detect
 from limner.hub.official import acdit as official
 from limner.layers.vision_transformer import StackConfig
 from limner.models.acdit import ACDiT, ACDiTConfig
+from tests.models.together import drawn_together_and_alone
 
 WIDTH = 3
 PICTURE = grid(4, 4, kind="values")
@@ -124,21 +125,10 @@ def test_drawing_with_memory_gives_the_outputs_of_one_pass(case: tuple[ACDiT, La
 def test_rows_at_different_blocks_draw_what_they_draw_alone(case: tuple[ACDiT, Layout]) -> None:
     model, layout = case
     options = (Options(Constant(2.0)), Options(), Options(Constant(1.5), temperature=0.8))
-    alone = []
-    for seed, option in enumerate(options):
-        rows = begin(model, layout, seed, option)
-        generate(model, rows)
-        alone.append(drawn(rows))
-    everyone: list[Row] = []
-    everything = [begin(model, layout, seed, option) for seed, option in enumerate(options)]
-    memory = model.memory([row for rows in everything for row in rows])
-    for rows in everything:
-        memory.admit(rows)
-        everyone += rows
-        advance(model, everyone, memory)
-    while advance(model, everyone, memory):
-        pass
-    torch.testing.assert_close(drawn(everyone), torch.cat(alone), rtol=1e-9, atol=1e-9)
+    pair = drawn_together_and_alone(
+        model, lambda seed, option: begin(model, layout, seed, option), drawn, options
+    )
+    torch.testing.assert_close(*pair, rtol=1e-9, atol=1e-9)
 
 
 def test_given_blocks_are_read_and_not_drawn(case: tuple[ACDiT, Layout]) -> None:

@@ -16,6 +16,7 @@ from limner.heads.guidance import Constant
 from limner.hub.build import blank, parameter_count
 from limner.layers.vision_transformer import StackConfig
 from limner.models.arflow import ARFlow, ARFlowConfig, companions
+from tests.models.together import drawn_together_and_alone
 
 LAYOUT = grid(2, 3, kind="values")
 WIDTH, CLASSES = 8, 3
@@ -131,20 +132,10 @@ def test_the_last_channel_is_not_guided(model):
 
 def test_rows_at_different_steps_draw_what_they_draw_alone(model):
     options = (Options(Constant(2.0), steps=6), Options(steps=3), Options(Constant(4.0), steps=5))
-    alone = []
-    for seed, option in enumerate(options):
-        rows = begin(model, seed, option, kind=seed)
-        generate(model, rows)
-        alone.append(drawn(rows))
-    everyone, memory = [], model.memory([])
-    for seed, option in enumerate(options):
-        rows = begin(model, seed, option, kind=seed)
-        everyone += rows
-        memory.admit(rows)
-        advance(model, everyone, memory)
-    while advance(model, everyone, memory):
-        pass
-    torch.testing.assert_close(drawn(everyone), torch.cat(alone), rtol=1e-9, atol=1e-9)
+    pair = drawn_together_and_alone(
+        model, lambda seed, option: begin(model, seed, option, kind=seed), drawn, options
+    )
+    torch.testing.assert_close(*pair, rtol=1e-9, atol=1e-9)
 
 
 def test_given_tokens_are_held_and_read(model):

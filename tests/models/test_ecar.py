@@ -15,7 +15,7 @@ from limner.core.noise import ReplayedNoise, SeededNoise
 from limner.core.registry import MODELS
 from limner.core.row import Options, Row
 from limner.core.tokens import Tokens, empty, from_values
-from limner.decoding import advance, generate
+from limner.decoding import generate
 from limner.heads.flow import by_area
 from limner.heads.guidance import Constant
 from limner.heads.multistage import MultistageConfig, stages
@@ -24,6 +24,7 @@ from limner.layers.flow_transformer import FlowTransformerConfig
 from limner.layers.vision_transformer import StackConfig
 from limner.models.ecar import ECAR, ECARConfig
 from limner.tokenizers.latent_pyramids import as_tokens
+from tests.models.together import drawn_together_and_alone
 
 SCALES, WIDTH = (1, 2, 4), 3
 LAYOUT = pyramid(tuple((side, side) for side in SCALES), kind="values")
@@ -93,21 +94,10 @@ def test_drawing_with_memory_gives_the_outputs_of_one_pass(model: ECAR) -> None:
 
 def test_rows_at_different_stages_draw_what_they_draw_alone(model: ECAR) -> None:
     options = (Options(Constant(2.0)), Options(), Options(Constant(1.5), temperature=0.8))
-    alone = []
-    for seed, option in enumerate(options):
-        rows = begin(model, seed, option)
-        generate(model, rows)
-        alone.append(drawn(rows))
-    everyone: list[Row] = []
-    memory = model.memory([])
-    for seed, option in enumerate(options):
-        rows = begin(model, seed, option)
-        memory.admit(rows)
-        everyone += rows
-        advance(model, everyone, memory)
-    while advance(model, everyone, memory):
-        pass
-    torch.testing.assert_close(drawn(everyone), torch.cat(alone), rtol=1e-9, atol=1e-9)
+    pair = drawn_together_and_alone(
+        model, lambda seed, option: begin(model, seed, option), drawn, options
+    )
+    torch.testing.assert_close(*pair, rtol=1e-9, atol=1e-9)
 
 
 def test_given_tokens_are_held_and_noised_as_their_stage_is(model: ECAR) -> None:

@@ -15,7 +15,7 @@ from limner.core.noise import ReplayedNoise, SeededNoise
 from limner.core.registry import MODELS
 from limner.core.row import Options, Row
 from limner.core.tokens import Tokens, empty, from_values
-from limner.decoding import advance, generate
+from limner.decoding import generate
 from limner.heads.flow import FlowConfig, by_area
 from limner.heads.guidance import StepRamp
 from limner.hub.build import blank, parameter_count
@@ -24,6 +24,7 @@ from limner.hub.official import flowar as official
 from limner.layers.flow_transformer import FlowTransformerConfig
 from limner.models.flowar import FlowAR, FlowARConfig
 from limner.tokenizers.latent_pyramids import ResampledLatents, as_tokens
+from tests.models.together import drawn_together_and_alone
 
 SCALES, WIDTH = (1, 2, 4), 3
 LAYOUT = pyramid(tuple((side, side) for side in SCALES), kind="values")
@@ -133,21 +134,10 @@ def test_null_rows_need_no_noise_and_the_first_scale_is_not_guided(model: FlowAR
 
 def test_rows_at_different_scales_draw_what_they_draw_alone(model: FlowAR) -> None:
     options = (Options(StepRamp(2.0)), Options(), Options(StepRamp(1.0), temperature=0.8))
-    alone = []
-    for seed, option in enumerate(options):
-        rows = begin(model, seed, option)
-        generate(model, rows)
-        alone.append(drawn(rows))
-    everyone: list[Row] = []
-    memory = model.memory([])
-    for seed, option in enumerate(options):
-        rows = begin(model, seed, option)
-        memory.admit(rows)
-        everyone += rows
-        advance(model, everyone, memory)
-    while advance(model, everyone, memory):
-        pass
-    torch.testing.assert_close(drawn(everyone), torch.cat(alone), rtol=1e-9, atol=1e-9)
+    pair = drawn_together_and_alone(
+        model, lambda seed, option: begin(model, seed, option), drawn, options
+    )
+    torch.testing.assert_close(*pair, rtol=1e-9, atol=1e-9)
 
 
 def test_given_tokens_are_held(model: FlowAR) -> None:

@@ -16,12 +16,13 @@ from limner.core.noise import SeededNoise
 from limner.core.registry import MODELS
 from limner.core.row import Condition, Options, Row
 from limner.core.tokens import Tokens, empty, from_ids
-from limner.decoding import advance, generate
+from limner.decoding import generate
 from limner.heads.guidance import Constant, UntilDrawn
 from limner.hub.build import blank, parameter_count
 from limner.hub.convert import detect
 from limner.hub.official import nar as official
 from limner.models.nar import NAR, NARConfig
+from tests.models.together import drawn_together_and_alone
 
 CODES = 11
 PICTURE, CLIP = grid(3, 4), grid(2, 3, 2)
@@ -121,21 +122,10 @@ def test_memory_gives_the_logits_of_one_pass(kind: str) -> None:
 def test_rows_at_different_steps_draw_what_they_draw_alone() -> None:
     model = small("text")
     options = (Options(Constant(2.0)), Options(), Options(Constant(1.5), temperature=0.7))
-    alone = []
-    for index, option in enumerate(options):
-        rows = begin(model, "text", index, option)
-        generate(model, rows)
-        alone.append(ids(rows))
-    everyone: list[Row] = []
-    memory = model.memory(begin(model, "text", 0, options[0]))
-    for index, option in enumerate(options):
-        rows = begin(model, "text", index, option)
-        memory.admit(rows)
-        everyone += rows
-        advance(model, everyone, memory)
-    while advance(model, everyone, memory):
-        pass
-    assert torch.equal(ids(everyone), torch.cat(alone))
+    pair = drawn_together_and_alone(
+        model, lambda seed, option: begin(model, "text", seed, option), ids, options
+    )
+    assert torch.equal(*pair)
 
 
 @pytest.mark.parametrize("kind", ["class", "clip"])

@@ -15,13 +15,14 @@ from limner.core.registry import MODELS
 from limner.core.request import Request
 from limner.core.row import Options, Row
 from limner.core.tokens import Tokens, empty, from_ids
-from limner.decoding import advance, generate
+from limner.decoding import generate
 from limner.heads.guidance import Constant
 from limner.hub.build import blank, parameter_count
 from limner.hub.convert import detect
 from limner.hub.official import nbp as official
 from limner.layers.vision_transformer import StackConfig
 from limner.models.nbp import NBP, NBPConfig
+from tests.models.together import drawn_together_and_alone
 
 LAYOUT = grid(2, 4, 2)  # 16 tokens
 GIVEN = NBPConfig(StackConfig(16, 2, 2), codebook_size=9, block=4, places=30)
@@ -105,21 +106,10 @@ def test_given_frames_are_read_in_one_pass() -> None:
 def test_rows_at_different_steps_draw_what_they_draw_alone() -> None:
     model = build(ASKED)
     options = (Options(), Options(Constant(2.0)), Options(top_k=3))
-    alone, everything = [], []
-    for seed, option in enumerate(options):
-        rows = begin(model, seed, option)
-        generate(model, rows)
-        alone.append(drawn(rows))
-        everything.append(begin(model, seed, option))
-    memory = model.memory([row for rows in everything for row in rows])
-    everyone: list[Row] = []
-    for rows in everything:
-        memory.admit(rows)
-        everyone += rows
-        advance(model, everyone, memory)
-    while advance(model, everyone, memory):
-        pass
-    assert torch.equal(drawn(everyone), torch.cat(alone))
+    pair = drawn_together_and_alone(
+        model, lambda seed, option: begin(model, seed, option), drawn, options
+    )
+    assert torch.equal(*pair)
 
 
 def test_blocks_of_one_token_are_a_plain_causal_model() -> None:

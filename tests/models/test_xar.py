@@ -18,7 +18,7 @@ from limner.core.registry import MODELS
 from limner.core.row import Options, Row
 from limner.core.slots import Slots, batch, concatenate
 from limner.core.tokens import Tokens, empty, from_values
-from limner.decoding import advance, generate
+from limner.decoding import generate
 from limner.heads.flow import FlowConfig
 from limner.heads.guidance import StepRamp
 from limner.hub.build import blank, parameter_count
@@ -27,6 +27,7 @@ from limner.hub.official import xar as official
 from limner.layers.vision_transformer import StackConfig
 from limner.models.xar import XAR, XARConfig
 from limner.orders.blocks import NextX, draft_slots
+from tests.models.together import drawn_together_and_alone
 
 LAYOUT, WIDTH = grid(4, 4, kind="values"), 3
 CONFIG = XARConfig(
@@ -161,21 +162,10 @@ def test_a_step_takes_as_many_passes_as_the_solver(model: XAR) -> None:
 
 def test_rows_at_different_steps_draw_what_they_draw_alone(model: XAR) -> None:
     options = (Options(StepRamp(2.0)), Options(), Options(StepRamp(1.0), temperature=0.8))
-    alone = []
-    for seed, option in enumerate(options):
-        rows = begin(model, seed, option)
-        generate(model, rows)
-        alone.append(drawn(rows))
-    everyone: list[Row] = []
-    memory = model.memory([])
-    for seed, option in enumerate(options):
-        rows = begin(model, seed, option)
-        memory.admit(rows)
-        everyone += rows
-        advance(model, everyone, memory)
-    while advance(model, everyone, memory):
-        pass
-    torch.testing.assert_close(drawn(everyone), torch.cat(alone), rtol=1e-9, atol=1e-9)
+    pair = drawn_together_and_alone(
+        model, lambda seed, option: begin(model, seed, option), drawn, options
+    )
+    torch.testing.assert_close(*pair, rtol=1e-9, atol=1e-9)
 
 
 def test_the_first_x_is_not_guided_and_null_rows_need_no_noise(model: XAR) -> None:

@@ -1,21 +1,15 @@
 """The reference case of ARFlow, through the same network, memory and loop that users run."""
 
-import shutil
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from limner.core.errors import ConfigError
 from limner.hub.official import arflow as official
-from limner.verify import verify
+from tests.verify.replays import changed_case, failures
 
 CASE = Path(__file__).parents[1] / "fixtures" / "parity" / "arflow" / "flow"
-
-
-def failures(folder):
-    report = verify([folder], write=lambda line: None)
-    return {line.name for case in report.cases for line in case.lines if not line.outcome.ok}
 
 
 def test_the_reference_case_is_reproduced():
@@ -28,10 +22,8 @@ def test_the_reference_case_is_reproduced():
 )
 def test_a_perturbed_reference_is_noticed(output, share, tmp_path):
     folder = tmp_path / "flow"
-    shutil.copytree(CASE, folder)
-    tensors = load_file(folder / "io.safetensors")
-    tensors[output] = tensors[output] + share * tensors[output].abs().max()
-    save_file(tensors, folder / "io.safetensors")
+    with changed_case(CASE, folder) as tensors:
+        tensors[output] = tensors[output] + share * tensors[output].abs().max()
     assert failures(folder) == {output}
 
 

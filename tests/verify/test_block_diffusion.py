@@ -1,19 +1,12 @@
 """The reference cases of ACDiT, AR-Diffusion and NBP, through the same parts that users run."""
 
-import shutil
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
 
-from limner.verify import verify
+from tests.verify.replays import changed_case, failures
 
 CASES = Path(__file__).parents[1] / "fixtures" / "parity"
-
-
-def failures(folder):
-    report = verify([folder], write=lambda line: None)
-    return {line.name for case in report.cases for line in case.lines if not line.outcome.ok}
 
 
 @pytest.mark.parametrize(
@@ -42,9 +35,7 @@ def test_reference_cases_are_reproduced(name):
 )
 def test_a_perturbed_reference_is_noticed(case, output, share, tmp_path):
     folder = tmp_path / "case"
-    shutil.copytree(CASES / case, folder)
-    tensors = load_file(folder / "io.safetensors")
-    off = share * tensors[output].abs().max()
-    tensors[output] = tensors[output] + off.to(tensors[output].dtype)
-    save_file(tensors, folder / "io.safetensors")
+    with changed_case(CASES / case, folder) as tensors:
+        off = share * tensors[output].abs().max()
+        tensors[output] = tensors[output] + off.to(tensors[output].dtype)
     assert failures(folder) == {output}

@@ -1,19 +1,12 @@
 """The reference cases of DiSA, through the same schedules, chains and solvers that users run."""
 
-import shutil
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
 
-from limner.verify import verify
+from tests.verify.replays import changed_case, failures
 
 CASES = Path(__file__).parents[1] / "fixtures" / "parity" / "disa"
-
-
-def failures(folder):
-    report = verify([folder], write=lambda line: None)
-    return {line.name for case in report.cases for line in case.lines if not line.outcome.ok}
 
 
 @pytest.mark.parametrize("name", ["schedule", "flow-samplers"])
@@ -31,8 +24,6 @@ def test_reference_cases_are_reproduced(name):
 )
 def test_a_perturbed_reference_is_noticed(case, output, change, tmp_path):
     folder = tmp_path / case
-    shutil.copytree(CASES / case, folder)
-    tensors = load_file(folder / "io.safetensors")
-    tensors[output][-1] += change
-    save_file(tensors, folder / "io.safetensors")
+    with changed_case(CASES / case, folder) as tensors:
+        tensors[output][-1] += change
     assert failures(folder) == {output}

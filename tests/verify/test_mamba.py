@@ -1,19 +1,12 @@
 """The reference cases of Mamba's layer and scan."""
 
-import shutil
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
 
-from limner.verify import verify
+from tests.verify.replays import changed_case, failures
 
 CASES = Path(__file__).parents[1] / "fixtures" / "parity" / "mamba-block"
-
-
-def failures(folder):
-    report = verify([folder], write=lambda line: None)
-    return {line.name for case in report.cases for line in case.lines if not line.outcome.ok}
 
 
 @pytest.mark.parametrize("name", ["block", "selective_scan"])
@@ -34,19 +27,15 @@ def test_reference_cases_are_reproduced(name):
 )
 def test_a_perturbed_reference_is_noticed(case, output, tmp_path):
     folder = tmp_path / case
-    shutil.copytree(CASES / case, folder)
-    tensors = load_file(folder / "io.safetensors")
-    tensors[output] = tensors[output] * (1 + 3e-4)
-    save_file(tensors, folder / "io.safetensors")
+    with changed_case(CASES / case, folder) as tensors:
+        tensors[output] = tensors[output] * (1 + 3e-4)
     assert failures(folder) == {output}
 
 
 def test_keys_by_groups_are_read(tmp_path):
     """A case of two groups whose keys and queries are alike is the case of one."""
     folder = tmp_path / "grouped"
-    shutil.copytree(CASES / "selective_scan", folder)
-    tensors = load_file(folder / "io.safetensors")
-    for name in ("B", "C"):
-        tensors[name] = tensors[name].unsqueeze(1).repeat(1, 2, 1, 1)
-    save_file(tensors, folder / "io.safetensors")
+    with changed_case(CASES / "selective_scan", folder) as tensors:
+        for name in ("B", "C"):
+            tensors[name] = tensors[name].unsqueeze(1).repeat(1, 2, 1, 1)
     assert failures(folder) == set()

@@ -1,20 +1,14 @@
 """The reference cases of MAR, through the same network, head and loop that users run."""
 
-import shutil
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from limner.hub.official import mar as official
-from limner.verify import verify
+from tests.verify.replays import changed_case, failures
 
 CASES = Path(__file__).parents[1] / "fixtures" / "parity" / "mar"
-
-
-def failures(folder):
-    report = verify([folder], write=lambda line: None)
-    return {line.name for case in report.cases for line in case.lines if not line.outcome.ok}
 
 
 @pytest.mark.parametrize("name", ["diffloss", "mar", "sampling"])
@@ -36,10 +30,8 @@ def test_reference_cases_are_reproduced(name):
 )
 def test_a_perturbed_reference_is_noticed(case, output, share, tmp_path):
     folder = tmp_path / case
-    shutil.copytree(CASES / case, folder)
-    tensors = load_file(folder / "io.safetensors")
-    tensors[output] = tensors[output] + share * tensors[output].abs().max()
-    save_file(tensors, folder / "io.safetensors")
+    with changed_case(CASES / case, folder) as tensors:
+        tensors[output] = tensors[output] + share * tensors[output].abs().max()
     assert failures(folder) == {output}
 
 

@@ -1,20 +1,14 @@
 """The reference cases of Meissonic, through the same network, order and loop that users run."""
 
-import shutil
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from limner.hub.official import meissonic as official
-from limner.verify import verify
+from tests.verify.replays import changed_case, failures
 
 CASES = Path(__file__).parents[1] / "fixtures" / "parity" / "meissonic"
-
-
-def failures(folder):
-    report = verify([folder], write=lambda line: None)
-    return {line.name for case in report.cases for line in case.lines if not line.outcome.ok}
 
 
 @pytest.mark.parametrize("name", ["scheduler", "transformer-512", "vq"])
@@ -35,19 +29,15 @@ def test_reference_cases_are_reproduced(name):
 )
 def test_a_perturbed_reference_is_noticed(case, output, tmp_path):
     folder = tmp_path / case
-    shutil.copytree(CASES / case, folder)
-    tensors = load_file(folder / "io.safetensors")
-    tensors[output] = tensors[output] + 2e-4 * tensors[output].abs().max()
-    save_file(tensors, folder / "io.safetensors")
+    with changed_case(CASES / case, folder) as tensors:
+        tensors[output] = tensors[output] + 2e-4 * tensors[output].abs().max()
     assert failures(folder) == {output}
 
 
 def test_another_id_is_noticed(tmp_path):
     folder = tmp_path / "scheduler"
-    shutil.copytree(CASES / "scheduler", folder)
-    tensors = load_file(folder / "io.safetensors")
-    tensors["linear_t4_prev_sample"][0, 0, 0] += 1
-    save_file(tensors, folder / "io.safetensors")
+    with changed_case(CASES / "scheduler", folder) as tensors:
+        tensors["linear_t4_prev_sample"][0, 0, 0] += 1
     assert failures(folder) == {"linear_t4_prev_sample"}
 
 

@@ -1,19 +1,12 @@
 """The reference cases of VAR, through the same network, head, canvas and loop that users run."""
 
-import shutil
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
 
-from limner.verify import verify
+from tests.verify.replays import changed_case, failures
 
 CASES = Path(__file__).parents[1] / "fixtures" / "parity" / "var"
-
-
-def failures(folder):
-    report = verify([folder], write=lambda line: None)
-    return {line.name for case in report.cases for line in case.lines if not line.outcome.ok}
 
 
 @pytest.mark.parametrize("name", ["var", "var-saln"])
@@ -24,9 +17,7 @@ def test_reference_cases_are_reproduced(name):
 @pytest.mark.parametrize("output", ["smooth_f_hat", "edit_ids", "edit_f_hat", "edit_masks_scales"])
 def test_a_perturbed_reference_is_noticed(output, tmp_path):
     folder = tmp_path / "var"
-    shutil.copytree(CASES / "var", folder)
-    tensors = load_file(folder / "io.safetensors")
-    changed = tensors[output].flatten()
-    changed[-1] = changed[-1] + (1 if output != "edit_f_hat" else 0.1)
-    save_file(tensors, folder / "io.safetensors")
+    with changed_case(CASES / "var", folder) as tensors:
+        changed = tensors[output].flatten()
+        changed[-1] = changed[-1] + (1 if output != "edit_f_hat" else 0.1)
     assert failures(folder) == {output}
