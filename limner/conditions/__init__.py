@@ -2,13 +2,14 @@
 
 from limner.conditions.captions import CaptionCondition
 from limner.conditions.classes import ClassCondition
-from limner.conditions.descriptions import DescriptionCondition
+from limner.conditions.descriptions import DescriptionCondition, DescriptionVector
 from limner.conditions.text import TextCondition, TextFeatures
 
 __all__ = [
     "CaptionCondition",
     "ClassCondition",
     "DescriptionCondition",
+    "DescriptionVector",
     "TextCondition",
     "TextFeatures",
 ]

@@ -84,6 +84,29 @@ class DescriptionCondition(nn.Module):
         return {name: _where(whole, null[name], value) for name, value in some.items()}
 
 
+class DescriptionVector(DescriptionCondition):
+    """A description as one vector: the sum of all that is said, for networks that it modulates.
+
+    Args:
+        classes: number of classes.
+        styles: number of styles.
+        width: of the vector.
+        words: of a caption that are read; longer ones are cut.
+    """
+
+    def __init__(self, classes: int, styles: int, width: int, words: int = 12) -> None:
+        super().__init__(classes, styles, 1 + words, width)
+        self.length = 1
+
+    def prefix(self, condition: Condition) -> Tensor:
+        """Return float [B, 1, width]."""
+        return super().prefix(condition).sum(1, keepdim=True)
+
+    def present(self, condition: Condition) -> Tensor:
+        """Return bool [B, 1]: which prefix places hold something (all of them)."""
+        return torch.ones(len(condition["label"]), 1, dtype=torch.bool)
+
+
 def _where(rows: Tensor, there: Tensor, here: Tensor) -> Tensor:
     """Take some rows [B] from one tensor [B, ...], the others from another."""
     shape = (-1, *[1] * (here.ndim - 1))

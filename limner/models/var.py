@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from limner.conditions import ClassCondition
+from limner.conditions import ClassCondition, DescriptionVector
 from limner.core.errors import check
 from limner.core.generator import Packed
 from limner.core.head import LossBreakdown
@@ -37,6 +38,7 @@ from limner.layers.adaln import (
 from limner.layers.codes import projected_codes
 from limner.layers.cosine_attention import BiasedAttention, CosineAttention
 from limner.layers.key_value_memory import KeyValueMemory
+from limner.layers.linear import Linear
 from limner.layers.mlp import MLP
 from limner.models.next_scale import NextScale, Scaled
 from limner.orders import counted_scales, teacher_slots
@@ -55,7 +57,9 @@ class NextScaleConfig:
         heads: of each attention.
         codebook_size: V, number of codes.
         latent: D, width of the tokenizer's latents.
+        condition: "class"; or, limner's own, "description": a class, a style and a caption.
         classes: number of classes.
+        styles: number of styles, for the description.
         mlp_ratio: hidden width of the MLP by the width.
         shared_adaln: blocks share the modulation of the class, each with an offset of its own.
         cosine: attention compares directions; otherwise plain products.
@@ -71,7 +75,9 @@ class NextScaleConfig:
     heads: int = 16
     codebook_size: int = 4096
     latent: int = 32
+    condition: Literal["class", "description"] = "class"
     classes: int = 1000
+    styles: int = 1
     mlp_ratio: float = 4.0
     shared_adaln: bool = False
     cosine: bool = True
@@ -81,8 +87,11 @@ class NextScaleConfig:
     gate_gain: float = 1e-3
 
     def __post_init__(self) -> None:
-        for name in ("width", "depth", "heads", "codebook_size", "latent", "classes", "mlp_ratio"):
+        positive = ("width", "depth", "heads", "codebook_size", "latent", "classes", "styles")
+        for name in (*positive, "mlp_ratio"):
             check(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+        known = "'class' or 'description'"
+        check(self.condition in ("class", "description"), "condition", self.condition, known)
         fits = self.width % self.heads == 0
         check(fits, "width", self.width, f"a multiple of heads ({self.heads})")
         for name in ("condition_dropout", "drop_path"):
@@ -114,7 +123,7 @@ class VAR(NextScale):
     """
 
     config: VARConfig
-    condition: ClassCondition
+    condition: ClassCondition | DescriptionVector
     head: CategoricalHead
     guidance = "ramp"
     grows = True
@@ -124,16 +133,22 @@ class VAR(NextScale):
         super().__init__()
         self.config = config
         width = config.width
-        self.condition = ClassCondition(config.classes, width)
+        self.condition = self._condition()
         self.words = nn.Linear(config.latent, width)
         self._add_places()
         self.shared = Modulation(width) if config.shared_adaln else None
         blocks = [self._block(layer) for layer in range(config.depth)]
         self.blocks = nn.ModuleList(blocks)
         self.norm = AdaLNOutput(width, config.norm_eps)
-        self.output = nn.Linear(width, config.codebook_size)
+        self.output = Linear(width, config.codebook_size)
         self.head = CategoricalHead((processors, temperature, top_k, top_p_ascending, min_p))
         self._initialise(blocks)
+
+    def _condition(self) -> ClassCondition | DescriptionVector:
+        config = self.config
+        if config.condition == "class":
+            return ClassCondition(config.classes, config.width)
+        return DescriptionVector(config.classes, config.styles, config.width)
 
     def _add_places(self) -> None:
         """Make `start`, what the first scale reads beside the class, and what `positions` reads."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from limner.conditions import DescriptionCondition
+from limner.conditions import DescriptionCondition, DescriptionVector
 from limner.conditions.descriptions import CLASS_ABSENT, STYLE_ABSENT
 from limner.core.errors import ConfigError
 from limner.core.request import Request
@@ -39,6 +39,22 @@ def test_each_part_has_its_places(condition: DescriptionCondition) -> None:
         other = condition.prefix(condition.ask(Request(1, **asked)))
         differs = (other != whole).any(2)[0].nonzero().flatten().tolist()
         assert set(differs) == places
+
+
+def test_one_vector_holds_every_part() -> None:
+    torch.manual_seed(0)
+    vector = DescriptionVector(CLASSES, STYLES, width=8, words=3).double().eval()
+    assert (vector.by, vector.length) == (("prompt", "style", "class"), 1)
+    asked = {"labels": [1], "prompts": ["red fox"], "styles": [2]}
+    whole = vector.prefix(vector.ask(Request(1, **asked)))
+    assert whole.shape == (1, 1, 8) and vector.present(vector.ask(Request(1, **asked))).all()
+    label, style = vector.label.table.weight[1], vector.style.table.weight[2]
+    caption = vector.caption.prefix(vector.caption.ask(Request(1, prompts=["red fox"])))
+    torch.testing.assert_close(whole[0, 0], label + style + caption[0].sum(0))
+    others = ({"labels": [0]}, {"prompts": ["red box"]}, {"styles": [1]})
+    for other in others:
+        changed = vector.prefix(vector.ask(Request(1, **{**asked, **other})))
+        assert not torch.equal(changed, whole)
 
 
 def test_what_is_not_said_is_null(condition: DescriptionCondition) -> None:

@@ -20,6 +20,7 @@ from limner.core.layout import Layout, pyramid
 from limner.core.memory import NoMemory
 from limner.core.noise import Noise, ReplayedNoise, SeededNoise
 from limner.core.registry import MODELS
+from limner.core.request import Request
 from limner.core.row import Options, Row
 from limner.core.slots import attention_mask, batch, up_to
 from limner.core.tokens import empty, from_ids
@@ -382,3 +383,27 @@ def test_training_learns_ids_that_follow_from_class_and_canvas() -> None:
         losses.append(loss.item())
     # every tokens' own entropy is ln 3; only dropped classes (1 in 10) leave the first scale open
     assert sum(losses[-10:]) / 10 < 0.5
+
+
+def test_captions_and_styles_modulate_every_scale() -> None:
+    """In place of the class: an unknown word changes all logits, and nothing said is the null."""
+    model = small(condition="description", styles=2)
+    ids = torch.zeros(1, model.config.length, dtype=torch.int64)
+    said = {"prompts": ["red fox"], "styles": [1]}
+    others = ({"prompts": ["red box"], "styles": [1]}, {"prompts": ["red fox"], "styles": [0]}, {})
+    logits = described_logits(model, ids, Request(1, **said))
+    for other in others:
+        changed = described_logits(model, ids, Request(1, **other))
+        assert ((changed - logits).abs().amax(-1) > 1e-4).all()
+    null = model.condition.null(model.condition.ask(Request(1, **said)))
+    assert null.keys() == model.condition.ask(Request(1)).keys()
+
+
+def described_logits(model: VAR, ids: Tensor, request: Request) -> Tensor:
+    tokens = from_ids(pyramid(model.config.sizes), ids)
+    fed, _ = model.canvas.teach(tokens)
+    asked = model.condition.ask(request)
+    with torch.no_grad():
+        return model(
+            Packed(tokens, batch([teacher_slots(tokens.layout)]), [asked], fed=fed), NoMemory()
+        )
