@@ -18,6 +18,7 @@ from limner.bench.work import Convolution, Operation, Product, Work
 from limner.layers.linear import linear
 
 RUNS = 7
+FEWEST_RUNS, ENOUGH = 3, 0.25  # of a long operation, and the seconds after which no more are done
 _NUMBERS = 2**26  # of an array whose copy shows memory's speed: far more than caches hold
 
 
@@ -112,8 +113,8 @@ def ways(operation: Operation) -> Iterator[Callable[[], Tensor]]:
 def shortest(call: Callable[[], object], runs: int = RUNS) -> float:
     """Return the seconds of the shortest of several runs, after one that is not counted."""
     call()
-    seconds = []
-    for _ in range(runs):
+    seconds: list[float] = []
+    while len(seconds) < min(runs, FEWEST_RUNS) or (len(seconds) < runs and sum(seconds) < ENOUGH):
         begun = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - begun)

@@ -26,8 +26,11 @@ def compare(
     checkout: str | None,
     command: str,
     say: Say = print,
+    warm_up: int = WARM_UP,
 ) -> Result:
-    """Measure limner and, where there is its code, the official side, a step of each in turn.
+    """Measure limner and the other side, a step of each in turn.
+
+    The other side is the official code where its folder is given, or the subject's baseline.
 
     Args:
         task: name of what is measured.
@@ -37,6 +40,7 @@ def compare(
         checkout: folder of the official code; None: limner alone.
         command: that asked for it.
         say: is told how it goes on.
+        warm_up: steps that are not counted.
 
     Raises:
         BenchError: both sides do not answer the same, or one of them fails.
@@ -44,6 +48,7 @@ def compare(
     say("measuring what the machine can do")
     with WorkerProcess(subject, "ours", settings) as worker:
         ceilings, tokens = worker.ask("ceilings"), worker.ask("tokens")
+        baseline = worker.ask("baseline")
         others = [replace(settings, precision=name) for name in worker.ask("precisions")]
     of_others = [_ceilings(subject, other) for other in others]
     with ExitStack() as running:
@@ -51,31 +56,41 @@ def compare(
             running.enter_context(WorkerProcess(subject, "ours", each))
             for each in (settings, *others)
         ]
-        if checkout is not None:
-            theirs = WorkerProcess(subject, "official", settings, checkout)
+        paired = baseline is not None or checkout is not None
+        if paired:
+            side = "official" if baseline is None else "baseline"
+            theirs = WorkerProcess(subject, side, settings, checkout or "")
             workers.append(running.enter_context(theirs))
         imports = [worker.ask("imports") for worker in workers]
         agreement = None
-        if checkout is not None:
+        if paired and baseline is None:
             say("comparing answers")
             answers = [worker.ask("answer") for worker in (workers[0], workers[-1])]
             agreement = agree(answers[0], answers[1], *workers[0].ask("bounds"))
         rounds = []
-        for number in range(WARM_UP + steps):
-            say(f"step {number + 1} of {WARM_UP + steps}")
+        for number in range(warm_up + steps):
+            say(f"step {number + 1} of {warm_up + steps}")
             rounds.append([worker.ask("step") for worker in workers])
         ours, *sides = (
-            Side.of(done[WARM_UP:], before, worker.ask("memory"), worker.ask("preview"))
+            Side.of(done[warm_up:], before, *map(worker.ask, ("memory", "preview", "facts")))
             for done, before, worker in zip(zip(*rounds), imports, workers)
         )
-    official = None if checkout is None else sides.pop()
+    official = sides.pop() if paired else None
     variants = {
         other.precision: Variant(side, least)
         for other, side, least in zip(others, sides, of_others, strict=True)
     }
-    circumstances = present(command)
     return Result(
-        task, settings, circumstances, ours, official, agreement, ceilings, tokens, variants
+        task,
+        settings,
+        present(command),
+        ours,
+        official,
+        agreement,
+        ceilings,
+        tokens,
+        variants,
+        baseline,
     )
 
 

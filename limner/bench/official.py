@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,15 @@ def official_module(checkout: str, name: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise BenchError(f"{file.name} of the official code cannot be loaded: {error}") from None
+
+
+def stay_on_cpu() -> None:
+    """Let official code that asks for a GPU in so many words run without one, in this process."""
+
+    def same(tensor: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        return tensor
+
+    torch.Tensor.cuda = same  # type: ignore[assignment, method-assign]
 
 
 @torch.no_grad()

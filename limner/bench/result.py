@@ -44,6 +44,8 @@ class Side:
         imports: bytes that were held when Python and the modules were loaded.
         peak: the most bytes that were held, imports included.
         preview: seconds from a request to the first thing to look at; None: there is none.
+        parts: of a step, by name, the seconds of every step.
+        facts: what else there is to tell, by name: passes, bytes.
     """
 
     seconds: tuple[float, ...]
@@ -51,17 +53,22 @@ class Side:
     imports: int
     peak: int
     preview: float | None = None
+    parts: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    facts: Mapping[str, float] = field(default_factory=dict)
 
     @staticmethod
     def of(
-        steps: Sequence[Mapping[str, float]],
+        steps: Sequence[Mapping[str, Any]],
         imports: int,
         peak: int,
         preview: float | None = None,
+        facts: Mapping[str, float] | None = None,
     ) -> Side:
         """Return a side of what its worker said of every step."""
         seconds, cpu = (tuple(step[n] for step in steps) for n in ("seconds", "cpu_seconds"))
-        return Side(seconds, cpu, imports, peak, preview)
+        names = steps[0].get("parts", {})
+        parts = {name: tuple(step["parts"][name] for step in steps) for name in names}
+        return Side(seconds, cpu, imports, peak, preview, parts, facts or {})
 
     @property
     def own(self) -> int:
@@ -106,11 +113,12 @@ class Result:
         settings: given to both sides.
         circumstances: under which it was found.
         ours: limner's side.
-        official: the official side, or None.
+        official: the other side: the official one, or a baseline; or None.
         agreement: of both, or None.
         ceilings: as `limner.bench.ceilings.Ceilings`.
         tokens: that a step draws, or None.
         variants: precision -> our side in it.
+        baseline: what the other side is, where it is limner's too; None: it is official.
     """
 
     task: str
@@ -122,6 +130,7 @@ class Result:
     ceilings: dict[str, Any]
     tokens: int | None = None
     variants: Mapping[str, Variant] = field(default_factory=dict)
+    baseline: str | None = None
 
     @property
     def speed(self) -> Spread | None:
@@ -138,8 +147,20 @@ class Result:
         """Our peak memory over the official one, both without imports."""
         return None if self.official is None else self.ours.own / self.official.own
 
-    def share_of_ceiling(self, side: Side) -> float:
-        """Return the least time of a step on this machine over the median time of a side."""
+    def part_speed(self, name: str) -> Spread | None:
+        """How many times as fast ours is at a part of the step, pair by pair."""
+        if self.official is None or name not in self.official.parts:
+            return None
+        pairs = zip(self.official.parts[name], self.ours.parts[name], strict=True)
+        return Spread.of([official / ours for official, ours in pairs])
+
+    def share_of_ceiling(self, side: Side) -> float | None:
+        """Return the least time of a step on this machine over the median time of a side.
+
+        None of a baseline: it has other things to compute.
+        """
+        if self.baseline is not None and side is self.official:
+            return None
         own = [variant.ceilings for variant in self.variants.values() if variant.side is side]
         least = (own or [self.ceilings])[0]["seconds"]
         return float(least) / statistics.median(side.seconds)
@@ -160,13 +181,35 @@ class Result:
             }
         if self.speed is None or self.cpu_speed is None:
             return values
-        assert self.official is not None and self.agreement is not None
-        ratios = {"speed": asdict(self.speed), "cpu_speed": asdict(self.cpu_speed)}
-        return values | {
-            "official": self._side(self.official),
-            "agreement": asdict(self.agreement),
-            "ratios": {**ratios, "memory": self.memory},
+        assert self.official is not None
+        ratios: dict[str, Any] = {
+            "speed": asdict(self.speed),
+            "cpu_speed": asdict(self.cpu_speed),
+            "memory": self.memory,
         }
+        parts = {name: self.part_speed(name) for name in self.ours.parts}
+        told = {name: asdict(speed) for name, speed in parts.items() if speed is not None}
+        if told:
+            ratios["parts"] = told
+        facts = self.facts_saved()
+        if facts:
+            ratios["facts"] = facts
+        other = self._side(self.official)
+        if self.baseline is not None:
+            return values | {"baseline": {"name": self.baseline, **other}, "ratios": ratios}
+        assert self.agreement is not None
+        return values | {
+            "official": other,
+            "agreement": asdict(self.agreement),
+            "ratios": ratios,
+        }
+
+    def facts_saved(self) -> dict[str, float]:
+        """Return how many times less of each fact ours has, of those that both sides tell."""
+        if self.official is None:
+            return {}
+        theirs, ours = self.official.facts, self.ours.facts
+        return {name: theirs[name] / ours[name] for name in ours if ours[name] and name in theirs}
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the result as JSON, whole or not at all.

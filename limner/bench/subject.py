@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +18,19 @@ class Candidate:
     """One side, ready to run.
 
     Args:
-        step: what is timed.
-        answer: numbers that the other side must give too, on the same weights and data.
+        step: what is timed. It may return the seconds of its parts by name, see `timed`.
+        answer: numbers that the other side must give too, on the same weights and data; None: the
+            sides do not compute the same.
         preview: from a request to the first thing to look at; None: there is none before the end.
+        facts: told after the steps, by name: passes, bytes.
+        stands_for: so many steps take as long as a whole one, of which a step does a part.
     """
 
     step: Callable[[], Any]
-    answer: Callable[[], Sequence[float]]
+    answer: Callable[[], Sequence[float]] | None = None
     preview: Callable[[], Any] | None = None
+    facts: Callable[[], Mapping[str, float]] | None = None
+    stands_for: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -32,21 +39,34 @@ class Subject:
 
     Args:
         ours: (settings) -> limner's side.
-        official: (settings, folder of the official code) -> the official side.
+        official: (settings, folder of the official code) -> the official side; None: there is none
+            that does the same.
         work: (settings) -> what a step has to compute at least.
         tolerance: answers agree where their difference is at most this share of the largest one.
         agreeing: share of the answers that must agree.
         tokens: (settings) -> how many a step draws; None: it draws none.
         precisions: beside float32 in which our side is measured too.
+        baseline: (settings) -> what our side is measured against where that is limner's too.
+        name: of the baseline, in words: (settings) -> name.
     """
 
     ours: Callable[[Settings], Candidate]
-    official: Callable[[Settings, str], Candidate]
+    official: Callable[[Settings, str], Candidate] | None
     work: Callable[[Settings], Work]
     tolerance: float = 1e-4
     agreeing: float = 1.0
     tokens: Callable[[Settings], int] | None = None
     precisions: tuple[str, ...] = ()
+    baseline: Callable[[Settings], Candidate] | None = None
+    name: Callable[[Settings], str] | None = None
+
+
+@contextmanager
+def timed(parts: dict[str, float], name: str) -> Iterator[None]:
+    """Add the seconds that a block takes to one of several parts."""
+    begun = time.perf_counter()
+    yield
+    parts[name] = parts.get(name, 0.0) + time.perf_counter() - begun
 
 
 def load_subject(module: str) -> Subject:

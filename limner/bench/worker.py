@@ -21,7 +21,7 @@ from typing import Any, TextIO
 import torch
 
 from limner.bench.ceilings import measure, shortest
-from limner.bench.settings import Settings
+from limner.bench.settings import BenchError, Settings
 from limner.bench.subject import Candidate, load_subject
 from limner.core.errors import LimnerError
 from limner.core.heap import keep_freed_memory
@@ -34,7 +34,7 @@ class Worker:
 
     Args:
         subject: its module.
-        side: "ours" or "official".
+        side: "ours", "official" or "baseline".
         checkout: folder of the official code.
         settings: of the comparison.
     """
@@ -52,7 +52,16 @@ class Worker:
         if self.side == "ours":
             keep_freed_memory()  # as the command does
             return self.subject.ours(self.settings)
+        if self.side == "baseline" and self.subject.baseline is not None:
+            keep_freed_memory()
+            return self.subject.baseline(self.settings)
+        if self.subject.official is None:
+            raise BenchError("official is not accepted: no official code does the same")
         return self.subject.official(self.settings, self.checkout)
+
+    def baseline(self) -> str | None:
+        """Return what our side is measured against, where that is limner's too."""
+        return None if self.subject.name is None else self.subject.name(self.settings)
 
     def imports(self) -> int:
         """Return the bytes that Python, PyTorch and the subject's modules take."""
@@ -62,18 +71,26 @@ class Worker:
         """Return tolerance and share by which both sides must agree."""
         return self.subject.tolerance, self.subject.agreeing
 
-    def answer(self) -> list[float]:
-        """Return what both sides must agree on."""
-        return list(self.candidate.answer())
+    def answer(self) -> list[float] | None:
+        """Return what both sides must agree on, or None where they need not."""
+        answer = self.candidate.answer
+        return None if answer is None else list(answer())
 
-    def step(self) -> dict[str, float]:
-        """Do one step; return its seconds, and those that processors spent on it."""
+    def step(self) -> dict[str, Any]:
+        """Do one step; return its seconds, those that processors spent on it, and its parts."""
+        times = self.candidate.stands_for
         begun, spent = time.perf_counter(), time.process_time()
-        self.candidate.step()
-        return {
-            "seconds": time.perf_counter() - begun,
-            "cpu_seconds": time.process_time() - spent,
-        }
+        found = self.candidate.step()
+        seconds, cpu = time.perf_counter() - begun, time.process_time() - spent
+        done: dict[str, Any] = {"seconds": times * seconds, "cpu_seconds": times * cpu}
+        if isinstance(found, dict):
+            done["parts"] = {name: times * part for name, part in found.items()}
+        return done
+
+    def facts(self) -> dict[str, float]:
+        """Return what else there is to tell of the steps."""
+        facts = self.candidate.facts
+        return {} if facts is None else dict(facts())
 
     def tokens(self) -> int | None:
         """Return how many tokens a step draws, or None."""

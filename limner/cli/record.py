@@ -36,6 +36,7 @@ class Record:
         index: of this picture in its batch.
         text_encoder: weights that the prompts were read with, or None.
         edited: the edit that it is; None: drawn from nothing.
+        draft: folder or name of the pipeline that drafted its steps, or None.
     """
 
     limner: str
@@ -48,6 +49,7 @@ class Record:
     index: int
     text_encoder: str | None = None
     edited: Edit | None = None
+    draft: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < len(self.batch):

@@ -80,6 +80,13 @@ class Tally:
         self.target_passes = self.draft_passes = 0
         self.accepted = self.rejected = self.dropped = 0
 
+    def __str__(self) -> str:
+        drafts = self.accepted + self.rejected + self.dropped
+        return (
+            f"{self.target_passes} passes of the target and {self.draft_passes} of the draft; "
+            f"{self.accepted} of {drafts} drafted tokens were accepted"
+        )
+
     def __call__(self, verdict: Verdict) -> None:
         """Count."""
         self.target_passes += len(verdict.rows)

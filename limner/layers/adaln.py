@@ -21,6 +21,7 @@ from limner.core.memory import Reading
 from limner.layers.attention import SelfAttention
 from limner.layers.cosine_attention import BiasedAttention
 from limner.layers.cross_attention import CrossAttention, Text
+from limner.layers.linear import Linear
 from limner.layers.mamba import Mamba, Mamba2
 from limner.layers.mlp import GEGLU, MLP
 from limner.layers.norms import RMSNorm
@@ -32,6 +33,9 @@ CHUNKS = 6
 class Modulation(nn.Module):
     """A condition vector's chunks: linear(silu(condition)).
 
+    Drawing asks for the same chunks at every step, and reading the weights for them takes a good
+    part of a small step; so the last ones are kept on CPUs.
+
     Args:
         width: of the condition and of every chunk.
         chunks: how many.
@@ -40,16 +44,39 @@ class Modulation(nn.Module):
     def __init__(self, width: int, chunks: int = CHUNKS) -> None:
         super().__init__()
         self.chunks = chunks
-        self.linear = nn.Linear(width, chunks * width)
+        self.linear = Linear(width, chunks * width)
+        self._last: tuple[list[tuple[int, int]], Tensor, Tensor] | None = None
 
     def forward(self, condition: Tensor) -> Tensor:
         """Map float [R, 1, width] to [R, 1, chunks, width]."""
+        weights = self._unchanging(condition)
+        if weights is None:
+            return self._chunks(condition)
+        last = self._last
+        if last is None or last[0] != weights or not _same(last[1], condition):
+            last = self._last = weights, condition.clone(), self._chunks(condition)
+        return last[2]
+
+    def _chunks(self, condition: Tensor) -> Tensor:
         chunks: Tensor = self.linear(functional.silu(condition)).unflatten(-1, (self.chunks, -1))
         return chunks
+
+    def _unchanging(self, condition: Tensor) -> list[tuple[int, int]] | None:
+        """Return what tells these weights from others; None where chunks are not to be kept."""
+        if condition.shape[-2] > 1 or condition.device.type != "cpu" or torch.is_grad_enabled():
+            return None
+        weights = (*self.linear.parameters(), *self.linear.buffers())
+        if torch.compiler.is_compiling() or any(weight.is_inference() for weight in weights):
+            return None
+        return [(weight.data_ptr(), weight._version) for weight in weights]
 
     def chunk_weights(self) -> Tensor:
         """Return the weights by chunk, float [chunks, width, width], sharing memory."""
         return self.linear.weight.unflatten(0, (self.chunks, -1))
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and one.dtype == other.dtype and one.equal(other)
 
 
 class SharedModulation(nn.Module):
@@ -79,12 +106,22 @@ class DropPath(nn.Module):
         super().__init__()
         self.share = share
 
+    @property
+    def leaves_out(self) -> bool:
+        """Whether it does anything now."""
+        return self.training and self.share > 0
+
     def forward(self, branch: Tensor) -> Tensor:
         """Map float [R, ...] to the same shape."""
-        if not (self.training and self.share):
+        if not self.leaves_out:
             return branch
         rows = branch.new_ones(len(branch), *[1] * (branch.dim() - 1))
         return branch * functional.dropout(rows, self.share)
+
+
+def modulated(x: Tensor, norm: nn.Module, scale: Tensor, shift: Tensor) -> Tensor:
+    """Return norm(x) (1 + scale) + shift, in one pass over the normed [R, L, width]."""
+    return torch.addcmul(shift, norm(x), 1 + scale)
 
 
 class AdaLNBlock(nn.Module):
@@ -149,8 +186,10 @@ class AdaLNBlock(nn.Module):
             norm: of this branch, where it is another than the block's.
         """
         gate, scale, shift = chunks.unbind(-2)
-        added = layer((norm or self.norm)(x) * (1 + scale) + shift, *arguments)
-        return x + self.drop_path(gate * self.dropout(added))
+        added = layer(modulated(x, norm or self.norm, scale, shift), *arguments)
+        if self.drop_path.leaves_out:
+            return x + self.drop_path(gate * self.dropout(added))
+        return torch.addcmul(x, gate, self.dropout(added))
 
 
 class AdaLNMixerBlock(AdaLNBlock):
@@ -277,9 +316,7 @@ class AdaLNOutput(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Map float [R, L, width] to the same shape, under conditions [R, 1 or L, width]."""
-        scale, shift = self.modulation(condition).unbind(-2)
-        modulated: Tensor = self.norm(x) * (1 + scale) + shift
-        return modulated
+        return modulated(x, self.norm, *self.modulation(condition).unbind(-2))
 
 
 @torch.no_grad()

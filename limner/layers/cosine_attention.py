@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from limner.core.memory import ObservingReading, Reading
+from limner.layers.linear import Linear, linear
 from limner.layers.rotary import rotate
 
 
@@ -31,10 +32,10 @@ class BiasedAttention(nn.Module):
         self.heads = heads
         self.layer = layer
         self.scale = 0.25 / math.sqrt(width // heads)
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.qkv = Linear(width, 3 * width, bias=False)
         self.query_bias = nn.Parameter(torch.zeros(width))
         self.value_bias = nn.Parameter(torch.zeros(width))
-        self.out = nn.Linear(width, width)
+        self.out = Linear(width, width)
 
     def forward(self, x: Tensor, reading: Reading, rotation: Tensor | None = None) -> Tensor:
         """Attend from float [R, L, width].
@@ -43,7 +44,7 @@ class BiasedAttention(nn.Module):
             rotation: float [R or 1, 1, L, d / 2, 2], see `rotate`; None: positions are not turned.
         """
         bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias), self.value_bias])
-        qkv = functional.linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))
+        qkv = linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         query, key = self.compared(query, key)
         if rotation is not None:

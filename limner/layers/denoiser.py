@@ -6,9 +6,11 @@ facts from `SimpleMLPAdaLN` in models/diffloss.py of LTH14/mar.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
-from limner.layers.adaln import Modulation
+from limner.layers.adaln import Modulation, modulated
+from limner.layers.linear import Linear
 from limner.layers.mlp import MLP
 from limner.layers.timestep import TimestepEmbedding
 
@@ -31,8 +33,7 @@ class DenoiserBlock(nn.Module):
     def forward(self, x: Tensor, guide: Tensor) -> Tensor:
         """Map float [..., width] to the same shape."""
         shift, scale, gate = self.modulation(guide).unbind(-2)
-        out: Tensor = x + gate * self.mlp(self.norm(x) * (1 + scale) + shift)
-        return out
+        return torch.addcmul(x, gate, self.mlp(modulated(x, self.norm, scale, shift)))
 
 
 class Denoiser(nn.Module):
@@ -49,7 +50,7 @@ class Denoiser(nn.Module):
     def __init__(self, token: int, condition: int, outputs: int, width: int, depth: int) -> None:
         super().__init__()
         self.time = TimestepEmbedding(width)
-        self.condition = nn.Linear(condition, width)
+        self.condition = Linear(condition, width)
         self.into = nn.Linear(token, width)
         self.blocks = nn.ModuleList(DenoiserBlock(width) for _ in range(depth))
         self.norm = nn.LayerNorm(width, EPS, elementwise_affine=False)
@@ -80,5 +81,5 @@ class Denoiser(nn.Module):
         for block in self.blocks:
             x = block(x, guide)
         shift, scale = self.modulation(guide).unbind(-2)
-        out: Tensor = self.out(self.norm(x) * (1 + scale) + shift)
+        out: Tensor = self.out(modulated(x, self.norm, scale, shift))
         return out

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from limner.layers.linear import Linear
+from limner.layers.linear import ACTIVATIONS, Linear
 
 _MANY = 32  # rows from which on it is quicker to compute with the rounded weights as floats
 _LARGEST = 127
@@ -42,8 +42,11 @@ class Int8Linear(nn.Module):
         """What is multiplied with, float [out, in]; computed when it is asked for."""
         return self.codes.to(self.scale.dtype) * self.scale.unsqueeze(1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map float [..., in] to [..., out]."""
+    def forward(self, x: Tensor, then: str = "none") -> Tensor:
+        """Map float [..., in] to [..., out]; then an activation, see `linear`."""
+        return ACTIVATIONS[then].alone(self._product(x))
+
+    def _product(self, x: Tensor) -> Tensor:
         rows = x.flatten(0, -2)
         if x.device.type != "cpu" or len(rows) >= _MANY:
             return functional.linear(x, self.weight, self.bias)

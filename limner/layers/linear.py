@@ -6,10 +6,15 @@ which its convolutions call, is faster at the shapes of transformers, and more s
 
 Drawing token by token, products of a few rows only read the weight: what counts is how many cores
 read it. `functional.linear` leaves up to four rows to one core.
+
+Without gradients, bias and activation are added while oneDNN has the outputs at hand.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,28 +31,52 @@ _HAS_ONEDNN = (
 )
 
 
+@dataclass(frozen=True)
+class Activation:
+    """What may follow a product.
+
+    Args:
+        alone: the function.
+        fused: its names in oneDNN, which computes it while outputs are at hand.
+    """
+
+    alone: Callable[[Tensor], Tensor]
+    fused: tuple[str, str]
+
+
+ACTIVATIONS = {
+    "none": Activation(lambda x: x, ("none", "")),
+    "gelu": Activation(functional.gelu, ("gelu", "none")),
+    "gelu-tanh": Activation(partial(functional.gelu, approximate="tanh"), ("gelu", "tanh")),
+    "silu": Activation(functional.silu, ("swish", "")),
+}
+"""By the names that configurations give them; "gelu" is the exact one."""
+
+
 class Linear(nn.Linear):
     """`torch.nn.Linear`, through `linear`."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map float [..., in] to [..., out]."""
-        return linear(x, self.weight, self.bias)
+    def forward(self, x: Tensor, then: str = "none") -> Tensor:
+        """Map float [..., in] to [..., out]; then an activation, see `ACTIVATIONS`."""
+        return linear(x, self.weight, self.bias, then)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return x weight^T + bias, as `torch.nn.functional.linear` does.
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
+    """Return x weight^T + bias, as `torch.nn.functional.linear` does; then an activation.
 
     Args:
         x: float [..., in].
         weight: float [out, in].
         bias: float [out], or None.
+        then: name of the activation, see `ACTIVATIONS`.
     """
-    if _is_worth_it(x, weight):
-        # calling an operator of Python's own takes a tenth of such a product's time
-        watched = torch.is_grad_enabled() or torch.compiler.is_compiling()
-        product: Tensor = _product(x, weight) if watched else _quickest(x, weight)
-        return product if bias is None else product + bias
-    return functional.linear(x, weight, bias)
+    if not _is_worth_it(x, weight):
+        return ACTIVATIONS[then].alone(functional.linear(x, weight, bias))
+    # calling an operator of Python's own takes a tenth of such a product's time
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        product: Tensor = _product(x, weight)
+        return ACTIVATIONS[then].alone(product if bias is None else product + bias)
+    return _quickest(x, weight, bias, then)
 
 
 def _is_worth_it(x: Tensor, weight: Tensor) -> bool:
@@ -66,14 +95,17 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
     return _quickest(x, weight)
 
 
-def _quickest(x: Tensor, weight: Tensor) -> Tensor:
-    """Return x weight^T, by that one of both libraries which is quicker."""
+def _quickest(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
+    """Return what `linear` does, by that one of both libraries which is quicker."""
     few = x.numel() <= _FEW_NUMBERS and x.numel() // x.shape[-1] in _FEW_ROWS
+    activation = ACTIVATIONS[then]
     if few and weight.is_contiguous():
         rows = x.reshape(-1, x.shape[-1])
-        return torch.mm(weight, rows.T).T.contiguous().view(*x.shape[:-1], len(weight))
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
-    return product
+        product = torch.mm(weight, rows.T).T.contiguous().view(*x.shape[:-1], len(weight))
+        return activation.alone(product if bias is None else product + bias)
+    name, kind = activation.fused
+    fused: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, name, [], kind)
+    return fused
 
 
 @_product.register_fake

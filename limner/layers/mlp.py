@@ -90,15 +90,11 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         self.into = Linear(width, hidden, bias=bias)
-        self.activation = {
-            "gelu": nn.GELU(),
-            "gelu-tanh": nn.GELU(approximate="tanh"),
-            "silu": nn.SiLU(),
-        }[activation]
+        self.activation = activation
         self.dropout = nn.Dropout(dropout)
         self.out = Linear(hidden, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map float [..., width] to the same shape."""
-        out: Tensor = self.out(self.dropout(self.activation(self.into(x))))
+        out: Tensor = self.out(self.dropout(self.into(x, self.activation)))
         return out

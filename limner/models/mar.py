@@ -29,6 +29,7 @@ from limner.core.row import Condition, Options, Row
 from limner.core.slots import ABSENT, Slots, batch, everything
 from limner.core.tokens import Tokens
 from limner.heads.diffusion import EVALUATION_SEED, DiffusionConfig, DiffusionHead
+from limner.layers.linear import Linear
 from limner.layers.vision_transformer import StackConfig, VisionBlock
 from limner.orders.masking import random_mask
 from limner.orders.random import random_partition, shuffled
@@ -102,7 +103,7 @@ class MAR(Generator):
         self.into_norm = nn.LayerNorm(inner, EPS)
         self.encoder = _stack(config, config.encoder, first=0)
         self.encoder_norm = nn.LayerNorm(inner, EPS)
-        self.between = nn.Linear(inner, outer)
+        self.between = Linear(inner, outer)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, outer))
         self.decoder_places = nn.Parameter(torch.zeros(1, places, outer))
         self.decoder = _stack(config, config.decoder, first=config.encoder.depth)

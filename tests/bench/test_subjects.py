@@ -43,8 +43,8 @@ def test_subjects_are_found_by_task_and_model() -> None:
     assert module.endswith("train_llamagen")
     assert load_subject(module) is train_llamagen.SUBJECT
     assert subject_module("tokenize", "llamagen-vq-8").endswith("tokenize_llamagen_vq")
-    with pytest.raises(BenchError, match="'var-d16' is not accepted: train is measured for llama"):
-        subject_module("train", "var-d16")
+    with pytest.raises(BenchError, match="'xar-b' is not accepted: train is measured for llamagen"):
+        subject_module("train", "xar-b")
 
 
 def test_a_step_learns_and_the_answer_depends_on_the_weights_alone(settings: Settings) -> None:

@@ -97,7 +97,7 @@ def test_prompts_are_read_by_the_encoder_that_was_named(
 ) -> None:
     named: list[str] = []
     monkeypatch.setattr(
-        "limner.cli.pipelines.T5TextEncoder", lambda name, device: named.append(name)
+        "limner.cli.pipelines.load_text_encoder", lambda name, device: named.append(name)
     )
     words = ("--text-encoder", "t5", "--output", ".")
     assert limner("sample", tiny_pipeline_folder, *words).code == 0

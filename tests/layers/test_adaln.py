@@ -131,3 +131,27 @@ def test_drop_path_leaves_out_whole_rows_and_keeps_the_mean() -> None:
     # share left out: standard error 0.0068
     assert (by_row[:, 0] == 0).double().mean().item() == pytest.approx(0.25, abs=0.035)
     assert layer.eval()(ones) is ones and DropPath(0.0)(ones) is ones
+
+
+@torch.no_grad()
+def test_chunks_are_kept_while_condition_and_weights_stay() -> None:
+    layer = Modulation(8, chunks=2)
+    condition = torch.randn(3, 1, 8, generator=torch.Generator().manual_seed(0))
+    first = layer(condition)
+    assert layer(condition.clone()) is first
+    other = layer(condition + 1)
+    assert not torch.equal(other, first) and torch.equal(layer(condition), first)
+    layer.linear.bias += 1
+    torch.testing.assert_close(layer(condition), first + 1)
+    layer.load_state_dict({name: torch.zeros_like(w) for name, w in layer.state_dict().items()})
+    assert not layer(condition).any()
+
+
+def test_chunks_that_are_learned_are_computed_anew() -> None:
+    layer, condition = Modulation(8, chunks=2), torch.ones(3, 1, 8)
+    with torch.no_grad():
+        layer(condition)
+    layer(condition).sum().backward()
+    assert layer.linear.weight.grad is not None
+    with torch.inference_mode():
+        assert layer(condition).shape == (3, 1, 2, 8)

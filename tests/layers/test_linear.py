@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from limner.layers import linear as module
-from limner.layers.linear import Linear, linear
+from limner.layers.linear import ACTIVATIONS, Linear, linear
 
 ROWS, INPUTS, OUTPUTS = 48, 512, 768  # large enough for oneDNN
 OWN = "GeneratedBackwardFor_limner_product"
@@ -72,3 +72,14 @@ def test_a_layer_is_a_linear_layer() -> None:
     assert set(layer.state_dict()) == {"weight", "bias"}
     x = torch.randn(ROWS, INPUTS, generator=torch.Generator().manual_seed(0)).T.contiguous().T
     torch.testing.assert_close(layer(x), x @ layer.weight.T + layer.bias, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("rows", [2, ROWS])
+def test_an_activation_follows_whether_or_not_it_is_fused(name: str, rows: int) -> None:
+    x, weight, bias = given()
+    x = x.flatten(0, 1)[:rows]
+    wanted = ACTIVATIONS[name].alone(functional.linear(x, weight, bias))
+    torch.testing.assert_close(linear(x, weight, bias, name), wanted, rtol=1e-5, atol=1e-4)
+    with torch.no_grad():
+        torch.testing.assert_close(linear(x, weight, bias, name), wanted, rtol=1e-5, atol=1e-4)

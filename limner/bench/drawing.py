@@ -1,0 +1,76 @@
+"""What subjects share that draw by a pipeline: parts of a drawing, and passes of its network."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from torch import nn
+
+from limner.core.row import Event
+from limner.pipeline import Pipeline, Result
+
+TOKENS, PIXELS = "tokens", "pixels"
+"""The parts of a drawing."""
+
+
+class Drawing:
+    """Draws the same pictures again and again.
+
+    Args:
+        pipeline: that draws.
+        **asked: as for a call of it.
+
+    Attributes:
+        result: of the last time.
+    """
+
+    def __init__(self, pipeline: Pipeline, **asked: Any) -> None:
+        self.pipeline = pipeline
+        self.asked = asked
+        self.result: Result | None = None
+
+    def __call__(self, **changed: Any) -> dict[str, float]:
+        """Draw; return the seconds until all tokens were drawn, and of decoding them."""
+        last = begun = time.perf_counter()
+
+        def note(events: list[Event]) -> None:
+            nonlocal last
+            last = time.perf_counter()
+
+        self.result = self.pipeline(**(self.asked | changed), hooks=(note,))
+        return {TOKENS: last - begun, PIXELS: time.perf_counter() - last}
+
+    def greedy(self) -> list[float]:
+        """Return the likeliest codes of the pictures."""
+        self(temperature=0.0, top_k=0, top_p=1.0)
+        assert self.result is not None and self.result.tokens.ids is not None
+        return [float(code) for code in self.result.tokens.ids.flatten()]
+
+    def preview(self) -> None:
+        """Draw until there is something to look at."""
+        next(self.pipeline.stream(**self.asked))
+
+
+class Passes:
+    """Counts the passes of a network.
+
+    Args:
+        network: that is watched from now on.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.count = 0
+        network.register_forward_hook(self._count)
+
+    def restart(self) -> None:
+        """Count from 0 again."""
+        self.count = 0
+
+    def _count(self, network: nn.Module, given: Any, found: Any) -> None:
+        self.count += 1
+
+
+def large(network: nn.Module) -> bool:
+    """Return whether caches cannot hold the weights of a network: above 64 MiB."""
+    return sum(weight.nbytes for weight in network.parameters()) > 2**26
