@@ -3,7 +3,8 @@
     python -m tools.docs_pages
 
 docs/systems/index.md from the registries, docs/reproduced.md from docs/published.yaml and
-benchmarks/results. A test compares both with what this writes.
+benchmarks/results, docs/results.md from the studies there. A test compares all with what this
+writes.
 """
 
 from __future__ import annotations
@@ -19,9 +20,14 @@ from typing import Any
 
 import yaml
 
+from limner.core.config import from_dict
 from limner.core.registry import MODELS, TOKENIZERS
 from limner.hub.listing import Row, list_models, list_tokenizers
 from limner.hub.official import converters
+from limner.make.study import list_studies, load_study
+from limner.make.study_report import KIND as STUDY
+from limner.make.study_report import NOTES, drawing_table, real_values, training_table
+from limner.make.studying import Measured
 from limner.recipes import list_recipes
 from limner.verify.registry import replays
 
@@ -58,7 +64,11 @@ def main() -> None:
 
 def pages() -> dict[str, str]:
     """Return the text of every page by its path."""
-    return {"docs/systems/index.md": systems_page(), "docs/reproduced.md": reproduced_page()}
+    return {
+        "docs/systems/index.md": systems_page(),
+        "docs/reproduced.md": reproduced_page(),
+        "docs/results.md": results_page(),
+    }
 
 
 # --- systems -----------------------------------------------------------------------------------
@@ -209,11 +219,14 @@ def reproduced_page() -> str:
         "## Run here",
         "",
         "Small models and benches. Commands, commits and machines are those that the files name; "
-        "speed and memory say something about that machine only.",
+        "speed and memory say something about that machine only. Studies, which set systems beside "
+        "each other, are [a page of their own](results.md).",
         "",
     ]
     for file in sorted(RESULTS.glob("*.json")):
-        lines += _result(file.stem, json.loads(file.read_text(encoding="utf-8")))
+        result = json.loads(file.read_text(encoding="utf-8"))
+        if result.get("kind") != STUDY:
+            lines += _result(file.stem, result)
     return _text(lines)
 
 
@@ -263,6 +276,59 @@ def _numbers(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str]
             yield from _numbers(entry, path if key == "metrics" else (*path, str(key)))
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         yield ", ".join(path).replace("_", " "), _number(value)
+
+
+# --- studies -----------------------------------------------------------------------------------
+
+
+def results_page() -> str:
+    """Return the page of systems side by side, as `limner study` measured them."""
+    lines = [
+        "# Results side by side",
+        "",
+        "Systems on equal terms: the same pictures, about as many parameters, the same budget of "
+        "training, the same classes drawn from the same seeds. What a study is and how to run one: "
+        "[Studies](studies.md). They are small models on small pictures: what they say holds for "
+        "this size and this budget, and is no verdict on the papers.",
+        "",
+    ]
+    for name in list_studies():
+        file = RESULTS / f"study-{name}.json"
+        if file.is_file():
+            lines += _study(name, json.loads(file.read_text(encoding="utf-8")))
+        else:
+            study = load_study(name)
+            lines += [f"## {study.title}", "", study.about, ""]
+            lines += [f"Not run here yet: `limner study {name}` ({study.budget} each).", ""]
+    return _text(lines)
+
+
+def _study(name: str, kept: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines on one study."""
+    done = [from_dict(Measured, values) for values in kept["entries"]]
+    about, (least, most) = kept["circumstances"], kept["parameters"]
+    measured = sorted({(each.circumstances["date"], each.circumstances["commit"]) for each in done})
+    when = ", ".join(f"{date} at commit `{commit}`" for date, commit in measured)
+    threads = sorted({each.drawing.threads for each in done})
+    yield from (f"## {kept['title']}", "", kept["about"], "")
+    yield (
+        f"{kept['budget']} each, {least:,} to {most:,} parameters, {kept['samples']:,} pictures "
+        f"drawn by each. `{about['command']}`, measured {when}; {_machine(about)}, "
+        f"{', '.join(map(str, threads))} threads."
+    )
+    yield ""
+    yield from _table(*training_table(done))
+    yield ""
+    yield from _table(*drawing_table(done))
+    yield from ("", f"{real_values(done)} {NOTES}".strip(), "")
+    strips = [(each.entry.name, f"![{each.entry.name}]({_strip(name, each)})") for each in done]
+    yield from _table(("", "drawn: a column has one class"), strips)
+    yield ""
+
+
+def _strip(study: str, measured: Measured) -> str:
+    """Return where the pictures of an entry are, as the page names them."""
+    return f"images/studies/{study}/{measured.entry.name}.png"
 
 
 # --- text --------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def add(verbs: Verbs) -> None:
     )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, mps, ... (the fastest)")
     parser.add_argument(
-        "--text-encoder", metavar="DIR", help="T5 weights, for models that read their features"
+        "--text-encoder", metavar="DIR", help="T5 or CLIP weights, for models that read them"
     )
     add_dtype(parser, "of the generator's weights (default: as saved)")
     add_plugin(parser)

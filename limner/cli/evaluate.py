@@ -18,16 +18,17 @@ pictures are compared. The same command goes on after a stop or a kill.
   limner eval runs/emoji
   limner eval runs/emoji --guidance 2 --samples 10000 --output runs/emoji/eval-guided
   limner eval photos/ drawn/ --size 64
+  limner eval videos/ drawn/ --size 64 --frames 16
   limner eval runs/imagenet --features inception --reference VIRTUAL_imagenet256_labeled.npz \\
     --npz samples.npz
 
 The Fréchet distance in limner's own features is called FD. It does not compare with FID, which
 needs the weights of the Inception network: --features inception says where to get them.
 """
-SPACES = ("packaged", "inception")
+SPACES = ("packaged", "inception", "i3d")
 PARTS = ("held-out", "train", "all")
 RULES = ("as-real", "balanced")
-SAMPLES = {"packaged": 2000, "inception": 50_000}  # the latter as papers have it
+SAMPLES = {"packaged": 2000, "inception": 50_000, "i3d": 2048}  # the others as papers have it
 DEFAULTS = {
     "features": "packaged",
     "most_real": 50_000,
@@ -40,7 +41,7 @@ RUN_OPTIONS: dict[str, dict[str, Any]] = {
     "--samples": {
         "type": int,
         "metavar": "N",
-        "help": "pictures that are drawn (2000; 50000 for inception)",
+        "help": "pictures or clips that are drawn (2000; 50000 for inception, 2048 for i3d)",
     },
     "--set": {
         "type": one_of("part", PARTS),
@@ -74,7 +75,7 @@ RUN_OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "TYPE",
         "help": "of the generator's weights (as saved)",
     },
-    "--text-encoder": {"metavar": "DIR", "help": "T5 weights, where they are needed"},
+    "--text-encoder": {"metavar": "DIR", "help": "T5 or CLIP weights, where needed"},
     "--guidance": {"type": float, "metavar": "S", "help": "this and the next as `limner sample`"},
     "--temperature": {"type": float, "metavar": "T"},
     "--top-k": {"type": int, "metavar": "K"},
@@ -105,10 +106,15 @@ def add(verbs: Verbs) -> None:
         "--features",
         type=one_of("feature space", SPACES),
         metavar="NAME",
-        help="packaged (limner's own small network) or inception (FID, sFID, Inception Score)",
+        help="packaged (limner's own small network), inception (FID, sFID, Inception Score) or, of "
+        "clips, i3d (FVD)",
     )
-    parser.add_argument("--weights", metavar="FILE", help="of the Inception network")
+    parser.add_argument("--weights", metavar="FILE", help="of the Inception or I3D network")
     parser.add_argument("--size", type=int, metavar="N", help="real pictures become N x N squares")
+    parser.add_argument("--frames", type=int, metavar="N", help="clips of N frames are measured")
+    parser.add_argument(
+        "--stride", type=int, metavar="N", help="of real clips: 2 takes every other frame"
+    )
     parser.add_argument(
         "--most-real", type=int, metavar="N", help="at most so many real pictures (50000)"
     )

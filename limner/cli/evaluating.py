@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,12 @@ from limner.cli.parser import UsageError
 from limner.cli.pipelines import Loaded, load
 from limner.cli.table import print_table
 from limner.core.errors import DataError, check
-from limner.data import Source, open_source
+from limner.data import Source, Window
+from limner.evaluation.against import Against, against_part
 from limner.evaluation.asking import asking_for
 from limner.evaluation.evaluate import (
     LEAST,
     Evaluated,
-    Real,
     check_fits,
     evaluate,
     open_reference,
@@ -34,23 +33,9 @@ from limner.evaluation.samples import Drawing, Tell, draw_samples
 from limner.pipeline import Pipeline, find
 from limner.pipeline.device import choose_device
 from limner.training import load_recipe
+from limner.training.prepare import open_data
 
 RECIPE = "recipe.yaml"
-
-
-@dataclass(frozen=True, eq=False)
-class Against:
-    """What the pictures of a run are compared with.
-
-    Args:
-        real: the evaluation set.
-        source: its pictures with their classes and captions; None: it has none.
-        other: real pictures that are not in it; None: there are none.
-    """
-
-    real: Real
-    source: Source | None = None
-    other: Pictures | None = None
 
 
 def evaluate_sets(arguments: argparse.Namespace, command: str) -> Evaluated:
@@ -58,9 +43,10 @@ def evaluate_sets(arguments: argparse.Namespace, command: str) -> Evaluated:
     bootstrap = Bootstrap(arguments.resamples)
     space = _space(arguments)
     first, second = arguments.given
-    real = _limited(open_pictures(first, arguments.size), arguments.most_real)
-    made = open_pictures(second)
-    check_fits(real, made.size, space)
+    window = _window(arguments, arguments.frames)
+    real = _limited(open_pictures(first, arguments.size, window), arguments.most_real)
+    made = open_pictures(second, window=window and Window(window.frames))
+    check_fits(real, made.size, space, made.frames)
     with Counting() as counting:
         return evaluate(
             made,
@@ -81,9 +67,9 @@ def evaluate_run(arguments: argparse.Namespace, command: str) -> Evaluated:
     loaded = load(arguments.given[0], arguments.device, arguments.dtype, arguments.text_encoder)
     if learned is not None:
         _check_classes(loaded, learned)
-    size = loaded.pipeline.size
-    against = _against(arguments, learned, size)
-    check_fits(against.real, size, space)
+    size, frames = loaded.pipeline.size, arguments.frames or loaded.pipeline.frames or 0
+    against = _against(arguments, learned, size, _window(arguments, frames))
+    check_fits(against.real, size, space, frames)
     with Counting() as counting:
         made = _drawn(arguments, loaded, against.source, counting)
         return evaluate(
@@ -133,8 +119,7 @@ def _learned(arguments: argparse.Namespace) -> Learned | None:
     data = load_recipe(folder, arguments.fields).data
     if data is None:  # a student learned from its teacher alone
         return None
-    source = open_source(data.source, data.classes)
-    return Learned(source, data.held_out, arguments.classifier_steps)
+    return Learned(open_data(data), data.held_out, arguments.classifier_steps)
 
 
 def _check_classes(loaded: Loaded, learned: Learned) -> None:
@@ -148,7 +133,10 @@ def _check_classes(loaded: Loaded, learned: Learned) -> None:
 
 
 def _against(
-    arguments: argparse.Namespace, learned: Learned | None, size: tuple[int, int]
+    arguments: argparse.Namespace,
+    learned: Learned | None,
+    size: tuple[int, int],
+    window: Window | None,
 ) -> Against:
     """Find the evaluation set of a run."""
     chosen = [name for name in ("reference", "real", "set") if getattr(arguments, name) is not None]
@@ -158,31 +146,22 @@ def _against(
         return Against(open_reference(arguments.reference))
     side = arguments.size or size[0]
     if arguments.real is not None:
-        real = _limited(open_pictures(arguments.real, side), arguments.most_real)
+        real = _limited(open_pictures(arguments.real, side, window), arguments.most_real)
         return Against(real, real.source if isinstance(real, SourcePictures) else None)
     if learned is None:
         raise UsageError(
             f"{arguments.given[0]} holds no {RECIPE} that says what it learned from: give an "
             "evaluation set by --real or --reference"
         )
-    return _part(arguments, learned, side)
+    return against_part(learned, arguments.set, side, arguments.most_real, arguments.samples)
 
 
-def _part(arguments: argparse.Namespace, learned: Learned, side: int) -> Against:
-    """Take a part of a run's own data as its evaluation set, and measure the other one too."""
-    whole = learned.source
-    train, held_out = whole.split(learned.held_out)
-    chosen: Source = {"held-out": held_out, "train": train, "all": whole}[arguments.set]
-    source = some(chosen, arguments.most_real)
-    real = SourcePictures(source, side, f"{whole.name} ({arguments.set})")
-    if arguments.set == "all":
-        return Against(real, source)
-    other, name = (train, "train") if arguments.set == "held-out" else (held_out, "held-out")
-    # no more than are drawn: distances of other counts do not compare
-    other = some(other, arguments.samples)
-    if len(other) < LEAST:
-        return Against(real, source)
-    return Against(real, source, SourcePictures(other, side, f"{whole.name} ({name})"))
+def _window(arguments: argparse.Namespace, frames: int | None) -> Window | None:
+    """Return which frames make a clip of a film; None: pictures are measured."""
+    if arguments.stride is not None and not frames:
+        raise UsageError("--stride is not accepted: it is of clips, which have --frames")
+    stride = 1 if arguments.stride is None else arguments.stride
+    return Window(frames, stride) if frames else None
 
 
 def _limited(pictures: Pictures, most: int) -> Pictures:
@@ -206,6 +185,7 @@ def _drawn(
         seed=arguments.seed,
         batch=min(arguments.batch, arguments.samples),
         size=loaded.pipeline.size,
+        frames=arguments.frames or loaded.pipeline.frames or 0,
         settings=_settings(arguments, loaded.pipeline),
     )
     folder = arguments.pictures or _output(arguments) / "samples"
@@ -218,7 +198,7 @@ def _drawn(
 def _settings(arguments: argparse.Namespace, pipeline: Pipeline) -> dict[str, Any]:
     """Return how pictures are drawn, with the defaults of what was left out."""
     settings = pipeline.settled(settings_given(arguments))
-    return {name: getattr(settings, name) for name in SETTINGS if name != "size"}
+    return {name: getattr(settings, name) for name in SETTINGS if name not in ("size", "frames")}
 
 
 def _output(arguments: argparse.Namespace) -> Path:

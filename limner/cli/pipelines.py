@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from limner.conditions.t5 import T5TextEncoder
+from limner.conditions.text_encoders import load_text_encoder
 from limner.hub.convert import sha256
 from limner.pipeline import Pipeline, find
 from limner.pipeline.device import choose_device
@@ -23,12 +23,14 @@ class Loaded:
         source: its folder, or its name on the hub.
         weights: fingerprint.
         text_encoder: T5 weights that prompts are read with, or None.
+        draft: the folder or name of the pipeline that drafts its steps, or None.
     """
 
     pipeline: Pipeline
     source: str
     weights: str
     text_encoder: str | None = None
+    draft: str | None = None
 
     @property
     def dtype(self) -> str:
@@ -42,7 +44,11 @@ class Loaded:
 
 
 def load(
-    source: str, device: str | None, dtype: str | None, text_encoder: str | None = None
+    source: str,
+    device: str | None,
+    dtype: str | None,
+    text_encoder: str | None = None,
+    draft: str | None = None,
 ) -> Loaded:
     """Load a pipeline.
 
@@ -50,20 +56,30 @@ def load(
         source: a folder, or a name on the hub.
         device: None: the fastest there is.
         dtype: of the generator's weights; None: as saved.
-        text_encoder: T5 weights, for models that read their features.
+        text_encoder: T5 or CLIP weights, for models that read their features.
+        draft: a pipeline that drafts its steps, see `Pipeline.with_draft`.
 
     Raises:
-        LimnerError: there is none, it is broken, or there is no such device.
+        LimnerError: there is none, it is broken, or there is no such device; or the draft does not
+            fit.
     """
+    if draft is not None:
+        return _with_draft(*(load(each, device, dtype, text_encoder) for each in (source, draft)))
     chosen = choose_device(device or "auto")
     directory = find(source)
     pipeline = Pipeline.from_pretrained(
         directory,
         dtype=None if dtype is None else getattr(torch, dtype),
         device=chosen,
-        text_encoder=T5TextEncoder(text_encoder, device=chosen) if text_encoder else None,
+        text_encoder=load_text_encoder(text_encoder, chosen) if text_encoder else None,
     )
     return Loaded(pipeline, _absolute(source), fingerprint(directory), text_encoder)
+
+
+def _with_draft(target: Loaded, draft: Loaded) -> Loaded:
+    weights = hashlib.sha256(f"{target.weights} {draft.weights}".encode()).hexdigest()
+    pipeline = target.pipeline.with_draft(draft.pipeline)
+    return replace(target, pipeline=pipeline, weights=weights, draft=draft.source)
 
 
 def _absolute(source: str) -> str:

@@ -27,11 +27,14 @@ class Asking:
         by: classes by number, prompts, pairs of a prompt and a style, or nothing.
         rule: how they were chosen, in words.
         choices: in the order in which they are asked for; one None where `by` is "nothing".
+        classes: number of the class that each choice is of, where pictures are asked for by other
+            things; empty: not known.
     """
 
     by: By
     rule: str
     choices: tuple[Any, ...]
+    classes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check(len(self.choices) > 0, "choices", self.choices, "one or more")
@@ -39,6 +42,23 @@ class Asking:
     def at(self, begin: int, end: int) -> list[Any]:
         """Return what pictures begin to end - 1 are asked for."""
         return [self.choices[place % len(self.choices)] for place in range(begin, end)]
+
+    def labels(self, begin: int, end: int) -> list[int]:
+        """Return the classes of pictures begin to end - 1; -1 where they are not known."""
+        known = self.choices if self.by == "class" else self.classes or (-1,)
+        return [known[place % len(known)] for place in range(begin, end)]
+
+    def request(self, begin: int, end: int) -> dict[str, Any]:
+        """Return what a pipeline is called with for pictures begin to end - 1."""
+        asked = self.at(begin, end)
+        if self.by == "class":
+            return {"classes": asked}
+        if self.by == "prompt":
+            return {"prompts": asked}
+        if self.by == "nothing":
+            return {"count": len(asked)}
+        prompts, styles = zip(*asked)
+        return {"prompts": prompts, "styles": styles}
 
     @property
     def digest(self) -> str:
@@ -51,11 +71,21 @@ def balanced(classes: int) -> Asking:
     return Asking("class", f"all {classes} classes equally often", tuple(range(classes)))
 
 
-def as_given(by: By, choices: Sequence[Any], name: str) -> Asking:
-    """Ask for what a set of pictures holds, as often as it does, in a fixed random order."""
+def as_given(
+    by: By, choices: Sequence[Any], name: str, classes: Sequence[int] | None = None
+) -> Asking:
+    """Ask for what a set of pictures holds, as often as it does, in a fixed random order.
+
+    Args:
+        by: what choices are.
+        choices: one a picture.
+        name: of the set.
+        classes: see `Asking`, one a picture; None: not known.
+    """
     order = torch.randperm(len(choices), generator=seeded(0, "order of asking")).tolist()
     what = {"class": "classes", "prompt": "captions"}.get(by, "captions and styles")
-    return Asking(by, f"{what} as often as in {name}", tuple(choices[i] for i in order))
+    known = () if classes is None else tuple(classes[i] for i in order)
+    return Asking(by, f"{what} as often as in {name}", tuple(choices[i] for i in order), known)
 
 
 def asking_for(pipeline: Pipeline, real: Source | None, rule: Rule | None = None) -> Asking:
@@ -78,12 +108,15 @@ def asking_for(pipeline: Pipeline, real: Source | None, rule: Rule | None = None
                 "--real, a set of pictures with captions"
             )
         captions = [real.caption(i) for i in range(len(real))]
+        labels = real.labels.tolist() if real.classes == pipeline.classes else None
         if "style" not in condition.by or not set(real.styles) & set(pipeline.styles):
-            return as_given("prompt", captions, real.name)
+            return as_given("prompt", captions, real.name, labels)
         styles = [real.styles[style] for style in real.style.tolist()]
         pairs = [list(pair) for pair in zip(captions, styles, strict=True)]
-        return as_given("prompt and style", pairs, real.name)
+        return as_given("prompt and style", pairs, real.name, labels)
     classes = getattr(condition, "classes", 0)
+    if not classes and "class" in condition.by:  # whose numbers are tokens of a vocabulary
+        classes = len(pipeline.classes)
     if not classes:
         return Asking("nothing", "nothing", (None,))
     known = {name: number for number, name in enumerate(pipeline.classes)}

@@ -52,10 +52,16 @@ def read_entries(paths: Sequence[str | Path]) -> list[Entry]:
     files = [find_result(path) for path in paths]
     if len(set(files)) < len(files):
         raise DataError("the same result is given twice")
-    return [
-        Entry(name, read_result(file), _pictures_beside(file))
-        for name, file in zip(_names(files), files)
-    ]
+    return [read_entry(name, file) for name, file in zip(_names(files), files)]
+
+
+def read_entry(name: str, file: Path) -> Entry:
+    """Read a result, and some of the pictures beside it.
+
+    Raises:
+        DataError: it is missing or broken.
+    """
+    return Entry(name, read_result(file), _pictures_beside(file))
 
 
 def differences(first: Protocol, second: Protocol) -> list[str]:
@@ -130,27 +136,38 @@ def write_comparison(entries: Sequence[Entry], path: str | Path) -> None:
     for line in warnings_of(entries):
         page.text(f"Warning: {line}.")
     page.table(*table(entries))
+    show_intervals(page, entries)
+    page.section("By the number of drawn pictures")
+    courses = {entry.name: entry.result.course for entry in entries}
+    title = entries[0].result.numbers["frechet_distance"].title
+    page.plot(courses, "drawn pictures", title)
+    page.section("Pictures", "Evenly spread over the drawn ones of each.")
+    show_pictures(page, entries)
+    page.section("How they were measured")
+    show_protocols(page, entries)
+    page.save(path)
+
+
+def show_intervals(page: Page, entries: Sequence[Entry]) -> None:
+    """Add a chart for every number, with the interval of each result."""
     for name in _numbers(entries):
         found = {e.name: e.result.numbers[name] for e in entries if name in e.result.numbers}
         page.intervals(
             [span_of(of, number) for of, number in found.items()],
             next(number.title for number in found.values()),
         )
-    page.section("By the number of drawn pictures")
-    courses = {entry.name: entry.result.course for entry in entries}
-    title = entries[0].result.numbers["frechet_distance"].title
-    page.plot(courses, "drawn pictures", title)
-    page.section("Pictures", "Evenly spread over the drawn ones of each.")
+
+
+def show_pictures(page: Page, entries: Sequence[Entry]) -> None:
+    """Add a row of pictures for each result that has some."""
     for entry in entries:
         if entry.pictures is not None:
             page.text(entry.name)
             page.pictures(to_float(entry.pictures), side=72)
-    page.section("How they were measured")
-    _show_protocols(page, entries)
-    page.save(path)
 
 
-def _show_protocols(page: Page, entries: Sequence[Entry]) -> None:
+def show_protocols(page: Page, entries: Sequence[Entry]) -> None:
+    """Add a table of what each result was measured with, and the commands."""
     settings = [settings_of(entry.result.protocol) for entry in entries]
     names = dict.fromkeys(name for each in settings for name in each)
     rows = [[name, *(each.get(name, "-") for each in settings)] for name in names]

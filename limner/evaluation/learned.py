@@ -76,7 +76,7 @@ def agreement(
     """Measure how often a classifier sees the class that was asked for.
 
     Args:
-        made: drawn by class.
+        made: drawn pictures whose classes are known.
         pictures: real ones, see `Learned.pictures`.
         learned: what the generator was trained on.
         bootstrap: how the interval is found.

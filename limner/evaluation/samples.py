@@ -4,7 +4,7 @@ A folder of samples holds `samples.json`, which says what was asked for, and sha
 pictures, `.npz` files of `arr_0`, uint8 [n, H, W, 3], and `arr_1`, the classes, int64 [n]. Every
 shard is written whole or not at all. Picture i is drawn from seed + i, in a batch that follows from
 i alone, so the same plan gives the same pictures however often it is stopped, and a larger set
-begins with the smaller one.
+begins with the smaller one. Of a clip, the picture is its frames in a row.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from limner.evaluation.pictures import Pictures
 from limner.metrics.pixels import to_levels
 from limner.metrics.references import PICTURES, read_reference
 from limner.pipeline import Pipeline
+from limner.show.images import in_a_row, out_of_a_row
 
 INDEX = "samples.json"
 LABELS = "arr_1"
@@ -55,6 +56,7 @@ class Drawing:
         seed: of the first picture.
         batch: pictures drawn at once: products of matrices differ in their last digits with it.
         size: height and width in pixels.
+        frames: of clips; 0: pictures are drawn.
         settings: of `limner.pipeline.Settings`; the pipeline has defaults for the others.
     """
 
@@ -66,6 +68,7 @@ class Drawing:
     seed: int
     batch: int
     size: tuple[int, int]
+    frames: int = 0
     settings: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -90,17 +93,19 @@ class SampleSet(Pictures):
     """
 
     def __init__(self, folder: Path, drawing: Drawing, count: int) -> None:
-        super().__init__(str(folder), count, drawing.size)
+        super().__init__(str(folder), count, drawing.size, drawing.frames)
         self.folder = folder
         self.drawing = drawing
 
     def batches(self, batch: int = 64) -> Iterator[Tensor]:
         for file, count in self.shards():
             levels = torch.from_numpy(_read(file, PICTURES))[:count].movedim(-1, 1)
-            yield from levels.contiguous().split(batch)
+            levels = levels.contiguous()
+            levels = out_of_a_row(levels, self.frames) if self.frames else levels
+            yield from levels.split(batch)
 
     def labels(self) -> Tensor:
-        """Return the classes that were asked for, int64 [N]; -1 where none was."""
+        """Return the classes that were asked for, int64 [N]; -1 where they are not known."""
         parts = [torch.from_numpy(_read(file, LABELS))[:n] for file, n in self.shards()]
         return torch.cat(parts)
 
@@ -120,7 +125,7 @@ class SampleSet(Pictures):
         """
         if Path(path).suffix != ".npz":
             raise DataError(f"path={str(path)!r} is not accepted: it must end in .npz")
-        shape = (self.count, *self.size, 3)
+        shape = (self.count, self.size[0], self.size[1] * max(1, self.frames), 3)
         with replaced(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             with archive.open(f"{PICTURES}.npy", "w", force_zip64=True) as file:
                 header = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -194,27 +199,21 @@ def shard_file(folder: Path, number: int) -> Path:
 
 
 def _draw(pipeline: Pipeline, drawing: Drawing, asking: Asking, start: int) -> Tensor:
-    """Draw the batch that begins with picture `start`, uint8 [batch, 3, H, W]."""
-    asked = asking.at(start, start + drawing.batch)
+    """Draw the batch that begins with picture `start`, uint8 [batch, 3, H, (T) W]."""
     first = drawing.seed + start
-    seeds = list(range(first, first + drawing.batch))
-    pairs = asked if asking.by == "prompt and style" else []
-    prompts = asked if asking.by == "prompt" else [prompt for prompt, _ in pairs]
     drawn = pipeline(
-        classes=asked if asking.by == "class" else None,
-        prompts=prompts or None,
-        styles=[style for _, style in pairs] or None,
-        count=drawing.batch if asking.by == "nothing" else None,
-        seed=seeds,
+        **asking.request(start, start + drawing.batch),
+        seed=list(range(first, first + drawing.batch)),
         size=drawing.size,
+        frames=drawing.frames or None,
         **drawing.settings,
     ).pictures
+    drawn = in_a_row(drawn) if drawing.frames else drawn
     return to_levels(drawn).expand(-1, 3, -1, -1)  # grey pictures too become RGB
 
 
 def _write(file: Path, levels: Tensor, asking: Asking, begin: int) -> None:
-    asked = asking.at(begin, begin + len(levels))
-    labels = asked if asking.by == "class" else [-1] * len(asked)
+    labels = asking.labels(begin, begin + len(levels))
     arrays: dict[str, Any] = {
         PICTURES: levels.movedim(1, -1).numpy(),
         LABELS: np.array(labels, np.int64),

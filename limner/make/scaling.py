@@ -15,18 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from limner.core.config import from_dict, to_dict
 from limner.core.errors import ConfigError, DataError, check
-from limner.core.files import replaced
 from limner.core.registry import MODELS
 from limner.hub.build import blank, parameter_count
+from limner.make.plans import keep_plan, write_json
 from limner.metrics.power_law import LEAST, PowerLaw, fit_power_law, pareto_frontier
 from limner.training import Recipe, Run, load_recipe, train
 from limner.training.compute import flops_per_example
 from limner.training.merging import merge
-from limner.training.recipe_files import parse_yaml
 
 Say = Callable[[str], None]
 """Is told what happens, a line at a time."""
@@ -152,7 +149,7 @@ def follow(family: Family, output: Path, say: Say) -> list[Point] | None:
         LimnerError: a recipe cannot be followed, a training fails, or the folder holds another
             family.
     """
-    _keep_plan(family, output)
+    keep_plan(family, output / PLAN, "scaling")
     points = []
     for number, member in enumerate(family.members, start=1):
         file = output / member.name / "point.json"
@@ -161,7 +158,7 @@ def follow(family: Family, output: Path, say: Say) -> list[Point] | None:
             run = train(_recipe_of(family, number - 1, output), resume=True)
             if run.interrupted:
                 return None
-            _write_json(file, to_dict(_point(member.name, run)))
+            write_json(file, to_dict(_point(member.name, run)))
         points.append(from_dict(Point, json.loads(file.read_text(encoding="utf-8")), str(file)))
     return sorted(points, key=lambda point: point.parameters)
 
@@ -260,23 +257,3 @@ def _config(recipe: Recipe) -> Any:
     values = {} if variant is None else to_dict(MODELS.get_variant(variant).config)
     family = MODELS.get_family(_family_name(recipe))
     return from_dict(family.config, merge(values, recipe.model.config), "model.config")
-
-
-def _keep_plan(family: Family, output: Path) -> None:
-    """Write down what is followed, or check that it is what is followed there already."""
-    file = output / PLAN
-    if not file.is_file():
-        empty = not output.exists() or (output.is_dir() and not any(output.iterdir()))
-        accepted = "a new folder, or one that `limner scaling` wrote"
-        check(empty, "output", str(output), accepted)
-        with replaced(file) as temporary:
-            text = yaml.safe_dump(to_dict(family), sort_keys=False, allow_unicode=True)
-            temporary.write_text(text, encoding="utf-8")
-    kept = from_dict(Family, parse_yaml(file.read_text(encoding="utf-8"), str(file)))
-    accepted = "another: a family of other runs lies there"
-    check(kept == family, "output", str(output), accepted)
-
-
-def _write_json(file: Path, values: Any) -> None:
-    with replaced(file) as temporary:
-        temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")

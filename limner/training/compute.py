@@ -8,14 +8,12 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from limner.core.generator import Generator
 from limner.core.request import Request
-from limner.core.tokenizer import Tokenizer
 from limner.core.tokens import from_ids, from_values
 from limner.pipeline import Pipeline
 
 
-def flops_per_example(pipeline: Pipeline) -> int:
+def flops_per_example(pipeline: Pipeline, batch: int = 1) -> int:
     """Return the floating-point operations of one example in a training step.
 
     Counted are the products of matrices, attention and convolutions of a loss and its gradient:
@@ -23,10 +21,11 @@ def flops_per_example(pipeline: Pipeline) -> int:
 
     Args:
         pipeline: whose generator is counted, at the pipeline's size.
+        batch: examples that are counted together, for generators that learn from several in a row.
     """
     generator = pipeline.generator
-    tokens = _any_tokens(generator, pipeline.tokenizer, pipeline.size).to(generator.device)
-    request = Request(1, encoder=pipeline.text_encoder)
+    tokens = _any_tokens(pipeline, batch).to(generator.device)
+    request = Request(batch, encoder=pipeline.text_encoder)
     condition = generator.condition.ask(request)
     condition = {name: value.to(generator.device) for name, value in condition.items()}
     weights = [weight for weight in generator.parameters() if weight.requires_grad]
@@ -37,13 +36,14 @@ def flops_per_example(pipeline: Pipeline) -> int:
     with torch.enable_grad(), plain[0], plain[1], counter:
         loss = generator.loss(tokens, condition).total
         torch.autograd.grad(loss, weights, allow_unused=True)
-    return int(counter.get_total_flops())
+    return int(counter.get_total_flops()) // batch
 
 
-def _any_tokens(generator: Generator, tokenizer: Tokenizer, size: tuple[int, int]) -> Any:
-    """Return the tokens of a picture of noise."""
-    layout, rng = generator.layout(tokenizer, *size), torch.Generator().manual_seed(0)
+def _any_tokens(pipeline: Pipeline, batch: int) -> Any:
+    """Return the tokens of pictures, or clips, of noise."""
+    tokenizer, rng = pipeline.tokenizer, torch.Generator().manual_seed(0)
+    layout = pipeline.generator.layout(tokenizer, *pipeline.size, frames=pipeline.frames)
     if tokenizer.width:
-        return from_values(layout, torch.randn(1, len(layout), tokenizer.width, generator=rng))
-    shape = (1, len(layout), tokenizer.codes)
+        return from_values(layout, torch.randn(batch, len(layout), tokenizer.width, generator=rng))
+    shape = (batch, len(layout), tokenizer.codes)
     return from_ids(layout, torch.randint(tokenizer.codebook_size, shape, generator=rng))

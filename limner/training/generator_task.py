@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limner.conditions.t5 import T5TextEncoder
+from limner.conditions.text_encoders import load_text_encoder
 from limner.core.errors import ConfigError
 from limner.core.generator import Generator
 from limner.core.head import LossBreakdown
@@ -66,7 +66,8 @@ class GeneratorTask:
         self.engine = engine
         self.data: Prepared = prepare(recipe, folder.path, engine)
         self.times_shown = recipe.sample.times if recipe.sample.each else 1
-        self.encoder = None if recipe.text_encoder is None else T5TextEncoder(recipe.text_encoder)
+        named = recipe.text_encoder
+        self.encoder = None if named is None else load_text_encoder(named)
         torch.manual_seed(recipe.seed)
         self.network: Generator = build_part(MODELS, recipe.model, self.data.facts())
         if recipe.growth is not None and not self.network.grows:
@@ -85,6 +86,7 @@ class GeneratorTask:
             self.encoder,
             styles=self.data.train.styles,
             defaults=recipe.sample.draw(),
+            frames=recipe.data.frames or None,
         )
         conditioner, data, layout = self.network.condition, self.data, self.data.layout
         self.train = examples_of(data.train_tokens, data.train, layout, conditioner, self.encoder)

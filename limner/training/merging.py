@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # Fields of which one replaces the other, so that giving one never asks for the other's removal.
-ALTERNATIVES = ({"steps", "seconds"}, {"family", "variant"})
+ALTERNATIVES = ({"steps", "seconds", "flops"}, {"family", "variant"})
 # Weights say what a part is, unless that is said beside them.
 SETTLED = {"family", "variant", "config"}
 # Fields that say what the others beside them mean.

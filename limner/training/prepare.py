@@ -9,21 +9,32 @@ from typing import Any
 
 from torch import Tensor
 
-from limner.core.errors import ConfigError
+from limner.core.errors import ConfigError, check
 from limner.core.layout import Layout
 from limner.core.noise import SeededNoise
-from limner.core.registry import TOKENIZERS
+from limner.core.registry import MODELS, TOKENIZERS
 from limner.core.seeds import seeded
 from limner.core.tokenizer import Tokenizer
-from limner.data import CachePlan, CentreCrop, TokenCache, Views, build_token_cache, open_source
+from limner.data import (
+    CachePlan,
+    CentreCrop,
+    TokenCache,
+    Views,
+    build_token_cache,
+    open_clips,
+    open_source,
+)
 from limner.data.cache_files import TokenType
+from limner.data.class_captions import ClassCaptions
 from limner.data.source import Source, collect
+from limner.hub.build import weightless
 from limner.hub.save import fingerprint, load_part, save_part
 from limner.training.engine import Engine
 from limner.training.parts import build_part
 from limner.training.recipe import DataRecipe, Recipe
 
-MOST_FITTED = 20_000  # pictures that a tokenizer is fitted on in passing
+MOST_FITTED = 20_000  # pictures, or frames, that a tokenizer is fitted on in passing
+TOKENISED = 32  # pictures, or frames, at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,16 +63,56 @@ class Prepared:
         return self.train.classes
 
     def facts(self) -> dict[str, Any]:
-        """Return what a generator's configuration takes from the data, by field name."""
-        return {
-            "classes": len(self.classes),
-            "styles": max(1, len(self.train.styles)),
-            "codebook_size": self.tokenizer.codebook_size,
-            "scales": [segment.size[1:] for segment in self.layout.segments],
-            "tokens": len(self.layout),
-            "token_width": self.tokenizer.width,
-            "bits": self.tokenizer.codes,
-        }
+        """Return what a generator's configuration takes from the data, see `facts_of`."""
+        return facts_of(self.train, self.tokenizer, self.layout)
+
+
+def facts_of(source: Source, tokenizer: Tokenizer, layout: Layout) -> dict[str, Any]:
+    """Return what a generator's configuration takes from its data, by field name.
+
+    Args:
+        source: the pictures.
+        tokenizer: fitted or not.
+        layout: of its tokens.
+    """
+    return {
+        "classes": len(source.classes),
+        "styles": max(1, len(source.styles)),
+        "codebook_size": tokenizer.codebook_size,
+        "scales": [segment.size[1:] for segment in layout.segments],
+        "tokens": len(layout),
+        "token_width": tokenizer.width,
+        "bits": tokenizer.codes,
+        "frames": layout.extent[0],
+        "frame_tokens": len(layout) // layout.extent[0],
+    }
+
+
+def open_data(data: DataRecipe) -> Source:
+    """Return all pictures or clips of a recipe, with the captions that it says.
+
+    Raises:
+        DataError: the pictures cannot be used.
+    """
+    if data.window is None:
+        source = open_source(data.source, data.classes)
+    else:
+        source = open_clips(data.source, data.window, data.classes, data.unreadable)
+    return ClassCaptions(source) if data.captions == "class" else source
+
+
+def layout_of(tokenizer: Tokenizer, data: DataRecipe) -> Layout:
+    """Return where the tokens stand of a picture, or of a clip, of a recipe.
+
+    Raises:
+        ConfigError: the tokenizer takes no such pictures, or clips where they are pictures.
+    """
+    name, usual = type(tokenizer).__name__, tokenizer.frames
+    accepted = f"{usual}, say: {name} is of clips" if usual else f"0: {name} is of pictures"
+    check(bool(data.frames) == bool(usual), "data.frames", data.frames, accepted)
+    if not usual:
+        return tokenizer.layout(data.size, data.size)
+    return tokenizer.layout(data.size, data.size, data.frames)
 
 
 def split(data: DataRecipe) -> tuple[Source, Source]:
@@ -70,7 +121,7 @@ def split(data: DataRecipe) -> tuple[Source, Source]:
     Raises:
         DataError: the pictures cannot be used.
     """
-    return open_source(data.source, data.classes).split(data.held_out)
+    return open_data(data).split(data.held_out)
 
 
 def prepare(recipe: Recipe, folder: Path, engine: Engine) -> Prepared:
@@ -88,7 +139,8 @@ def prepare(recipe: Recipe, folder: Path, engine: Engine) -> Prepared:
     train, held_out = split(data)
     with engine.main_first():
         tokenizer = _tokenizer(recipe, train, folder / "tokenizer", engine)
-    layout = tokenizer.layout(data.size, data.size)
+    layout = layout_of(tokenizer, data)
+    _check_generator(recipe, facts_of(train, tokenizer, layout), layout)
     tokens = Path(data.cache).expanduser() if data.cache is not None else folder / "tokens"
     identity = fingerprint(tokenizer)
     views: dict[str, tuple[Source, Views]] = {
@@ -112,12 +164,11 @@ def _tokenised(
     engine: Engine,
 ) -> TokenCache:
     """Build a cache, or what it still lacks, with all processes; `identity` is the tokenizer's."""
-    size = recipe.data.size
     plan = CachePlan(
         source=source,
         views=crop,
         tokenizer=identity,
-        layout=_in_words(tokenizer.layout(size, size)),
+        layout=_in_words(layout_of(tokenizer, recipe.data)),
         dtype=recipe.data.cache_dtype or token_type(tokenizer),
         seed=recipe.seed,
     )
@@ -133,12 +184,21 @@ def _tokenised(
         path,
         plan,
         tokenise,
+        batch=max(1, TOKENISED // max(1, recipe.data.frames)),
         rank=engine.rank,
         ranks=engine.ranks,
         unreadable=recipe.data.unreadable,
     )
     engine.wait()
     return TokenCache(path)  # that it is of this plan was checked when it was built
+
+
+def _check_generator(recipe: Recipe, facts: dict[str, Any], layout: Layout) -> None:
+    """Raise ConfigError, before clips are tokenised, if a generator cannot learn such tokens."""
+    if recipe.data.frames and recipe.model.weights is None:
+        with weightless():
+            generator = build_part(MODELS, recipe.model, facts)
+        generator.check_layout(layout)
 
 
 def token_type(tokenizer: Tokenizer) -> TokenType:
@@ -165,8 +225,9 @@ def _tokenizer(recipe: Recipe, train: Source, kept: Path, engine: Engine) -> Tok
                 f"tokenizer {name!r} is not fitted in passing: train it by a recipe of its own "
                 "(`limner recipes`) and set tokenizer.weights to the folder of that run"
             )
-        step = max(1, len(train) // MOST_FITTED)
         data = recipe.data
+        layout_of(tokenizer, data)
+        step = max(1, len(train) * max(1, data.frames) // MOST_FITTED)
         chosen = train.at(range(0, len(train), step))
         pictures = collect(chosen, data.size, data.unreadable)
         fit(pictures.to_float(), seeded(recipe.seed, "tokenizer"))
@@ -176,5 +237,6 @@ def _tokenizer(recipe: Recipe, train: Source, kept: Path, engine: Engine) -> Tok
 
 
 def _in_words(layout: Layout) -> str:
-    """Say where tokens stand: "4x4" for a grid, "1x1 2x2 4x4" for a pyramid."""
-    return " ".join("x".join(map(str, segment.size[1:])) for segment in layout.segments)
+    """Say where tokens stand: "4x4", "1x1 2x2 4x4" for a pyramid, "8x4x4" for a clip."""
+    first = 0 if layout.extent[0] > 1 else 1
+    return " ".join("x".join(map(str, segment.size[first:])) for segment in layout.segments)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from limner.core.config import from_dict
 from limner.core.errors import check
 from limner.data.cache_files import TokenType
+from limner.data.clip_source import Window
 from limner.data.views import AnyViews, Views
 from limner.tokenizers.objective import ObjectiveConfig
 from limner.tokenizers.quantizers.upkeep import UpkeepConfig
@@ -20,26 +21,33 @@ class _Crop:
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """Which pictures.
+    """Which pictures or clips.
 
     Args:
         source: a packaged set ("twemoji"), a folder whose sub-folders are the classes, or whatever
-            else `limner.data.open_source` finds.
+            else `limner.data.open_source` finds; of clips, `limner.data.open_clips`.
         size: height and width in pixels.
+        frames: of a clip; 0: pictures.
+        stride: frames of a film from one of a clip to the next.
         classes: only these, labelled in this order; None: all.
         held_out: share of the pictures that is measured on and never learned from.
+        captions: what generators that read captions are told of a picture: its own caption, or the
+            name of its class.
         views: how a picture is cropped for training: a `kind` of `limner.data.views` and its
             fields. Generators learn from all views of a picture, which are tokenised once.
         workers: processes that decode pictures while tokenizers train; 0: none beside this one.
-        unreadable: share of pictures that may be unreadable; more is an error.
+        unreadable: share of pictures (of clips, films) that may be unreadable; more is an error.
         cache: folder for tokens, to be shared by runs; None: in the folder of the run.
         cache_dtype: of the tokens there; None: the smallest that holds ids, float32 for values.
     """
 
     source: str
     size: int
+    frames: int = 0
+    stride: int = 1
     classes: tuple[str, ...] | None = None
     held_out: float = 0.1
+    captions: Literal["own", "class"] = "own"
     views: dict[str, Any] = field(default_factory=lambda: {"kind": "centre"})
     workers: int = 0
     unreadable: float = 0.1
@@ -51,7 +59,14 @@ class DataRecipe:
         check(0 < self.held_out < 1, "held_out", self.held_out, "above 0 and below 1")
         check(self.workers >= 0, "workers", self.workers, "at least 0")
         check(0 <= self.unreadable <= 1, "unreadable", self.unreadable, "between 0 and 1")
-        _ = self.crop
+        check(self.frames >= 0, "frames", self.frames, "0 or more")
+        check(self.stride == 1 or self.frames > 0, "stride", self.stride, "1, as frames is 0")
+        _ = self.crop, self.window
+
+    @property
+    def window(self) -> Window | None:
+        """Which frames make a clip; None: pictures are learned from."""
+        return Window(self.frames, self.stride) if self.frames else None
 
     @property
     def crop(self) -> Views:
@@ -310,7 +325,7 @@ class Recipe(RunRecipe):
     Args:
         tokenizer: read from its weights, or fitted on the training pictures where it can be.
         model: what is trained.
-        text_encoder: T5 weights, for models that read captions; None: none is needed.
+        text_encoder: T5 or CLIP weights, for models that read captions; None: none is needed.
         start_from_codes: a fresh model begins with what the tokenizer knows of its codes, where it
             can: those that look alike begin alike.
         growth: learn coarse scales first, for next-scale models; None: all from the start.

@@ -19,7 +19,7 @@ from tools.draw_orders import ORDERS, orders_of_a_grid
 MOST_BYTES = 300_000
 
 
-@pytest.mark.parametrize("page", ["docs/systems/index.md", "docs/reproduced.md"])
+@pytest.mark.parametrize("page", ["docs/systems/index.md", "docs/reproduced.md", "docs/results.md"])
 def test_a_page_is_what_the_registries_and_results_say(page: str) -> None:
     written = (ROOT / page).read_text(encoding="utf-8")
     assert written == pages()[page], "run `python -m tools.docs_pages`"

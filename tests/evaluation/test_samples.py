@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from limner.conditions.prompt_tokens import PromptTokens
 from limner.core.errors import ConfigError, DataError
+from limner.data import open_source
+from limner.data.class_captions import ClassCaptions
 from limner.evaluation import samples
 from limner.evaluation.asking import Asking, as_given, asking_for, balanced
 from limner.evaluation.samples import Drawing, SampleSet, draw_samples, read_samples
@@ -161,8 +165,6 @@ def test_folders_and_files_that_are_no_samples(tiny_pipeline: Pipeline, tmp_path
 
 
 def test_classes_are_asked_for_as_often_as_they_are_there(tiny_pipeline: Pipeline) -> None:
-    from limner.data import open_source
-
     real = open_source("twemoji", tiny_pipeline.classes)
     asking = asking_for(tiny_pipeline, real)
     assert asking.at(0, len(real)).count(1) == int((real.labels == 1).sum())
@@ -192,6 +194,32 @@ def test_captions_need_an_evaluation_set() -> None:
     asked = as_given("prompt", ["a", "b", "b"], "photos")
     assert sorted(asked.at(0, 3)) == ["a", "b", "b"]
     assert asked.rule == "captions as often as in photos"
+    assert asked.request(0, 2) == {"prompts": asked.at(0, 2)}
+    assert asked.labels(0, 4) == [-1] * 4
+    known = as_given("prompt", ["a", "b", "b"], "photos", classes=[0, 1, 1])
+    assert known.labels(1, 5) == ["ab".index(caption) for caption in known.at(1, 5)]
+
+
+def test_captions_of_the_pipelines_classes_tell_the_class(tiny_pipeline: Pipeline) -> None:
+    real = ClassCaptions(open_source("twemoji", tiny_pipeline.classes))
+    told = SimpleNamespace(condition=SimpleNamespace(by=("prompt",)))
+    fake: Any = SimpleNamespace(generator=told, classes=tiny_pipeline.classes)
+    asking = asking_for(fake, real)
+    assert [tiny_pipeline.classes[label] for label in asking.labels(0, 9)] == asking.at(0, 9)
+    by_class = asking_for(tiny_pipeline, real)
+    assert by_class.labels(0, 99) == asking.labels(0, 99), "picture i is of the same class in both"
+    fake.classes = ("others",)
+    assert asking_for(fake, real).labels(0, 1) == [-1]
+
+
+def test_classes_that_are_tokens_of_a_vocabulary_are_asked_for(tiny_pipeline: Pipeline) -> None:
+    condition = PromptTokens(1, 32)
+    fake: Any = SimpleNamespace(
+        generator=SimpleNamespace(condition=condition), classes=tiny_pipeline.classes
+    )
+    real = open_source("twemoji", tiny_pipeline.classes)
+    assert asking_for(fake, real) == asking_for(tiny_pipeline, real)
+    assert asking_for(fake, None) == balanced(2)
 
 
 def _levels(pictures: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ def counted(pipeline: Pipeline) -> int:
 
 def test_operations_of_a_small_network(tiny_pipeline: Pipeline) -> None:
     assert flops_per_example(tiny_pipeline) == counted(tiny_pipeline)
+    assert flops_per_example(tiny_pipeline, 3) == counted(tiny_pipeline)
 
 
 def test_products_of_another_library_are_counted_too(

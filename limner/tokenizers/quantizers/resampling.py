@@ -76,8 +76,10 @@ def _pairs(maps: Tensor, size: Size) -> list[tuple[int, int]]:
 
 
 def _apply(maps: Tensor, matrices: list[Tensor]) -> Tensor:
-    rows, columns = (matrix.to(maps.device, maps.dtype) for matrix in matrices)
-    return rows @ maps @ columns.T
+    # in full precision: what generators are taught is what they read when they draw
+    with torch.autocast(maps.device.type, enabled=False):
+        rows, columns = (matrix.to(maps.device, maps.dtype) for matrix in matrices)
+        return rows @ maps @ columns.T
 
 
 @lru_cache(maxsize=256)

@@ -46,6 +46,14 @@ def test_a_band_is_a_projection_on_low_frequencies() -> None:
     assert torch.equal(FOURIER.band(given, (6, 8)), given)
 
 
+def test_half_precision_around_it_changes_nothing() -> None:
+    given = maps(2, 3, 6, 8).float()
+    plain = FOURIER.up(FOURIER.down(given, (2, 3)), (6, 8))
+    with torch.autocast("cpu", torch.bfloat16):
+        within = FOURIER.up(FOURIER.down(given, (2, 3)), (6, 8))
+    assert within.dtype == torch.float32 and torch.equal(within, plain)
+
+
 def test_a_wave_that_a_grid_carries_is_kept_exactly() -> None:
     place = torch.arange(8).double()
     wave = torch.cos(2 * torch.pi * place / 8 + 0.3).expand(1, 1, 8, 8)
