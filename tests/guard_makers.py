@@ -42,6 +42,12 @@ from limner.models.xar import XAR, XARConfig
 from limner.orders.blocks import NextX
 from limner.pipeline import Pipeline
 from limner.tokenizers.bsq_vit import BSQViT, BSQViTConfig
+from limner.tokenizers.clip_patches import (
+    ClipContinuous,
+    ClipContinuousConfig,
+    ClipKMeans,
+    ClipKMeansConfig,
+)
 from limner.tokenizers.flexvar_vq import FlexVARVQ, FlexVARVQConfig
 from limner.tokenizers.infinity_vae import InfinityVAE, InfinityVAEConfig
 from limner.tokenizers.kl_autoencoder import KLAutoencoder, KLAutoencoderConfig
@@ -96,6 +102,8 @@ TOKENIZER_MAKERS: dict[str, Callable[[], Tokenizer]] = {
     ),
     "patch-continuous": lambda: PatchContinuous(PatchContinuousConfig(2, 6)),
     "patch-continuous pyramid": lambda: PatchContinuous(PatchContinuousConfig(2, 6, scales=SCALES)),
+    "clip-kmeans": lambda: ClipKMeans(ClipKMeansConfig(2, 2, 2, 6, codebook_size=CODES)),
+    "clip-continuous": lambda: ClipContinuous(ClipContinuousConfig(2, 1, 2, 6)),
     "llamagen-vq": lambda: LlamaGenVQ(LlamaGenVQConfig(CONVOLUTION, 8, codebook_size=CODES)),
     "flexvar-vq": lambda: FlexVARVQ(
         FlexVARVQConfig(CONVOLUTION, 8, codebook_size=CODES, scales=SCALES)

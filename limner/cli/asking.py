@@ -13,7 +13,7 @@ from limner.core.errors import check
 
 SETTINGS = (
     *("guidance", "temperature", "top_k", "top_p", "min_p", "steps"),
-    *("smooth", "annealing", "size", "cache"),
+    *("smooth", "annealing", "size", "cache", "frames"),
 )
 ASKED = {"labels": "classes", "prompts": "prompts", "styles": "styles"}
 """What pictures are asked for by, and what messages call it."""
@@ -109,7 +109,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="drawn at once (8)")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, mps, ... (the fastest)")
     parser.add_argument(
-        "--text-encoder", metavar="DIR", help="T5 weights, for models that read their features"
+        "--text-encoder", metavar="DIR", help="T5 or CLIP weights, for models that read them"
     )
     add_dtype(parser, "of the generator's weights (default: as saved)")
     add_plugin(parser)

@@ -15,12 +15,14 @@ from limner import __version__
 from limner.cli.asking import Picture, asked_together, columns
 from limner.cli.edited import Edit
 from limner.cli.exit_codes import INTERRUPTED
+from limner.cli.parser import UsageError
 from limner.cli.pipelines import Loaded
 from limner.cli.record import Record
 from limner.cli.watch import Watch
 from limner.core.stopping import Stop
 from limner.pipeline import Result
-from limner.show import contact_sheet, save_animation, save_png
+from limner.show import contact_sheet, save_animation, save_clip, save_png
+from limner.show.clip import RATE, SUFFIXES
 
 SEEN = 96  # smaller pictures are magnified about to this width on pages and in animations
 
@@ -50,8 +52,10 @@ def draw_all(
             loaded.pipeline.class_number(picture.label)  # no late surprise by a wrong name
         if picture.style is not None:
             loaded.pipeline.style_number(picture.style)
+    _check_kind(loaded, arguments)
     output = Path(arguments.output)
     drawn: dict[Path, Image.Image] = {}
+    films: list[Path] = []
     watch = Watch(loaded.pipeline, len(pictures), arguments.preview, arguments.animation)
     code = 0
     try:
@@ -63,10 +67,12 @@ def draw_all(
                     print(f"limner: keys and values: {held}, {share} of all", file=sys.stderr)
                 for index, image in enumerate(result.images):
                     record = make_record(loaded, result, batch, index, edited)
-                    path = output / f"{prefix}{name_of(record)}.png"
+                    stem = _stem(arguments, f"{prefix}{name_of(record)}", len(pictures) == 1)
+                    path = Path(f"{stem}.png")
                     with Stop([signal.SIGINT]) as stop:  # a file that is there is always told of
                         save_png(image, path, record.as_json())
                         drawn[path] = image
+                        films += _save_film(result, index, stem, arguments)
                     if stop.asked:
                         raise KeyboardInterrupt
         extra = list(_save_pages(watch, drawn, arguments))
@@ -77,7 +83,7 @@ def draw_all(
             f"limner: interrupted: kept {len(drawn)} of {len(pictures)} pictures{where}",
             file=sys.stderr,
         )
-    for path in [*drawn, *extra]:
+    for path in [*drawn, *films, *extra]:
         print(path)
     return code
 
@@ -106,6 +112,7 @@ def make_record(
         index=index,
         text_encoder=loaded.text_encoder,
         edited=edited,
+        draft=loaded.draft,
     )
 
 
@@ -117,6 +124,32 @@ def name_of(record: Record) -> str:
     text += f" {settings['style']}" if "style" in settings else ""
     word = re.sub(r"\W+", "-", text.casefold()).strip("-")[:40] or "picture"
     return f"{word}-{settings['seed']}"
+
+
+def _check_kind(loaded: Loaded, arguments: argparse.Namespace) -> None:
+    """Raise UsageError where options of clips are given, and the pipeline draws pictures."""
+    for option in ("out", "fps"):
+        if loaded.pipeline.frames is None and getattr(arguments, option, None) is not None:
+            raise UsageError(f"--{option} is not accepted: this pipeline draws pictures, no clips")
+
+
+def _stem(arguments: argparse.Namespace, name: str, alone: bool) -> str:
+    """Return the path of a picture's files without their ending."""
+    if getattr(arguments, "out", None) is None:
+        return str(Path(arguments.output) / name)
+    stem = arguments.out[: -len(Path(arguments.out).suffix)]
+    return stem if alone else f"{stem}-{name}"
+
+
+def _save_film(
+    result: Result, index: int, stem: str, arguments: argparse.Namespace
+) -> Iterator[Path]:
+    """Write clip `index` of a batch as it is watched, and yield its path; nothing for pictures."""
+    if result.pictures.dim() == 5:
+        out, rate = (getattr(arguments, option, None) for option in ("out", "fps"))
+        path = Path(f"{stem}{Path(out).suffix if out else SUFFIXES[0]}")
+        save_clip(result.pictures[index], path, rate or RATE)
+        yield path
 
 
 def _batches(pictures: Sequence[Picture], size: int) -> Iterator[tuple[Picture, ...]]:

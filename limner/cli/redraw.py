@@ -19,7 +19,8 @@ from limner.cli.watch import Watch
 from limner.core.config import from_dict
 from limner.core.errors import CheckpointError, DataError
 from limner.pipeline import Pipeline, Settings
-from limner.show import save_png
+from limner.show import save_clip, save_png
+from limner.show.clip import SUFFIXES
 
 
 def redraw(source: str, pipeline: str | None, arguments: argparse.Namespace) -> int:
@@ -48,6 +49,7 @@ def redraw(source: str, pipeline: str | None, arguments: argparse.Namespace) -> 
         arguments.device or record.device,
         arguments.dtype or record.dtype,
         arguments.text_encoder or record.text_encoder,
+        record.draft,
     )
     same_weights = loaded.weights == record.weights
     if not same_weights and pipeline is None:
@@ -64,6 +66,10 @@ def redraw(source: str, pipeline: str | None, arguments: argparse.Namespace) -> 
     told = make_record(loaded, result, record.batch, record.index, record.edited)
     save_png(image, path, told.as_json())
     print(path)
+    if result.pictures.dim() == 5:
+        film = path.with_suffix(SUFFIXES[0])
+        save_clip(result.pictures[record.index], film)
+        print(film)
     difference = _difference(image, source)
     if difference is None:
         return 0

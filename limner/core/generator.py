@@ -160,7 +160,12 @@ class Generator(nn.Module):
         raise NotImplementedError
 
     def layout(
-        self, tokenizer: Tokenizer, height: int, width: int, steps: int | None = None
+        self,
+        tokenizer: Tokenizer,
+        height: int,
+        width: int,
+        steps: int | None = None,
+        frames: int | None = None,
     ) -> Layout:
         """Return where the tokens stand of a picture that is to be drawn: as the tokenizer says.
 
@@ -169,11 +174,17 @@ class Generator(nn.Module):
             height: of the picture, in pixels.
             width: of the picture, in pixels.
             steps: asked for, for generators that choose by it where tokens stand.
+            frames: of clips; None: the tokenizer's, or a picture.
 
         Raises:
-            ConfigError: the size, or the number of steps, is not accepted.
+            ConfigError: the size, or the number of steps or frames, is not accepted.
         """
-        return tokenizer.layout(height, width)
+        if frames is None:
+            return tokenizer.layout(height, width)
+        return tokenizer.layout(height, width, frames)
+
+    def check_layout(self, layout: Layout) -> None:
+        """Raise ConfigError where tokens that stand so cannot be learned or drawn."""
 
     def order(self, tokens: Tokens, options: Options, noise: Noise) -> Order:
         """Return the order in which one row's unknown tokens are drawn."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from limner.core.canvas import Canvas, NoCanvas
-from limner.core.errors import check
+from limner.core.errors import ConfigError, check
 from limner.core.layout import Layout
 from limner.core.noise import Noise
 from limner.core.tokens import Tokens
@@ -18,7 +18,8 @@ from limner.core.tokens import Tokens
 class Tokenizer(nn.Module):
     """Base of all tokenizers. Pictures are float32 [B, channels, H, W] in [-1, 1].
 
-    A subclass sets the attributes below, and writes `layout`, `encode` and `decode`.
+    Tokenizers of clips take [B, T, channels, H, W] wherever pictures are named. A subclass sets the
+    attributes below, and writes `layout`, `encode` and `decode`.
 
     Attributes:
         config: its frozen dataclass.
@@ -27,6 +28,7 @@ class Tokenizer(nn.Module):
         codes: C, codes (or bits) a place; 0 where tokens are continuous.
         width: D of continuous tokens; 0 where tokens are ids.
         factor: pixels a token covers along each side of the finest grid.
+        frames: T of clips, where a caller does not say; 0: it is of pictures.
         canvas: what step inputs are computed from, for generators that ask for it.
         mixes: whether tokens may hold mixtures of codes as values; their ids then say nothing.
     """
@@ -37,11 +39,12 @@ class Tokenizer(nn.Module):
     codes: int = 0
     width: int = 0
     factor: int = 1
+    frames: int = 0
     canvas: Canvas = NoCanvas()
     mixes: bool = False
 
     def layout(self, height: int, width: int, frames: int = 1, **schedule: Any) -> Layout:
-        """Return where the tokens of a picture of this size stand.
+        """Return where the tokens of a picture of this size stand, or of a clip of so many frames.
 
         Raises:
             ConfigError: the size cannot be tokenised.
@@ -78,6 +81,17 @@ class Tokenizer(nn.Module):
         shown = functional.interpolate(known, size=pictures.shape[-2:], mode="nearest")
         return pictures * shown
 
+    def steps_of(self, frames: int) -> int:
+        """Return for how many steps in time the first frames of a clip alone decide its tokens.
+
+        Raises:
+            ConfigError: there are no such steps.
+        """
+        name = type(self).__name__
+        raise ConfigError(
+            f"first frames cannot be given: tokens of {name} do not tell them from later ones"
+        )
+
     def code_vectors(self) -> Tensor | None:
         """Return what is known of each code, float [V, D]: codes that look alike have vectors that
         are alike. None where there are no codes or nothing is known."""
@@ -87,6 +101,11 @@ class Tokenizer(nn.Module):
         """Raise ConfigError unless both sides are multiples of `factor`."""
         fits = height % self.factor == 0 and width % self.factor == 0 and min(height, width) > 0
         check(fits, "size", f"{height}x{width}", f"multiples of {self.factor} pixels")
+
+    def check_clips(self, clips: Tensor) -> None:
+        """Raise ConfigError unless the shape is that of clips, [B, T, channels, H, W]."""
+        fits = clips.dim() == 5 and clips.shape[2] == self.channels
+        check(fits, "clips", list(clips.shape), f"[B, T, {self.channels}, H, W]")
 
     @property
     def device(self) -> torch.device:

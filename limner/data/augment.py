@@ -30,12 +30,17 @@ class Augment:
         check(0 <= self.flip <= 1, "flip", self.flip, "between 0 and 1")
 
     def __call__(self, pictures: Tensor, rng: torch.Generator) -> Tensor:
-        """Augment pictures [B, C, H, W] of any dtype; the input is left as it is."""
+        """Augment pictures [B, C, H, W] of any dtype; the input is left as it is.
+
+        All frames of a clip [B, T, C, H, W] are moved and mirrored alike.
+        """
+        channels = pictures.shape[1:-2]
+        pictures = pictures.flatten(1, -3)
         if self.shift:
             pictures = random_shift(pictures, self.shift, rng)
         if self.flip:
             pictures = random_flip(pictures, self.flip, rng)
-        return pictures
+        return pictures.unflatten(1, channels)
 
 
 def random_shift(pictures: Tensor, largest: int, rng: torch.Generator) -> Tensor:

@@ -32,7 +32,8 @@ from limner.data.token_cache import CachePlan
 from limner.data.unreadable import UNREADABLE, SkipList, Unreadable
 
 Tokenise = Callable[[Tensor], Tensor]
-"""Pictures float32 [B, 3, H, W] in [-1, 1] to ids int64 [B, N, C] or values float [B, N, D]."""
+"""Pictures float32 [B, 3, H, W] in [-1, 1], or clips [B, T, 3, H, W], to ids int64 [B, N, C] or
+values float [B, N, D]."""
 
 
 def build_token_cache(
@@ -49,8 +50,7 @@ def build_token_cache(
     Args:
         path: folder of the cache; made if it is not there.
         plan: what is tokenised.
-        tokenise: pictures float32 [B, 3, H, W] in [-1, 1] to ids int64 [B, N, C] or values
-            float [B, N, D].
+        tokenise: pictures or clips to ids or values, see `Tokenise`.
         batch: largest B; more only where one picture has more views.
         rank: number of this process among those that fill the cache together.
         ranks: their number.
@@ -107,10 +107,7 @@ def _decoded(
     """Views of the pictures, some at a time; the next ones are decoded meanwhile."""
 
     def read(index: int) -> Tensor | Unreadable:
-        picture = plan.source.picture(index)
-        if isinstance(picture, Unreadable):
-            return picture
-        return plan.views(picture, seeded(plan.seed, "view", index))
+        return plan.source.seen(index, plan.views, seeded(plan.seed, "view", index))
 
     parts = [pictures[begin : begin + size] for begin in range(0, len(pictures), size)]
     with decoders() as pool:
@@ -123,7 +120,7 @@ def _decoded(
 
 @torch.no_grad()
 def _tokens(levels: Tensor, tokenise: Tokenise, dtype: TokenType) -> np.ndarray:
-    """Tokens [n, V, N, C] of uint8 views [n, V, 3, H, W], in the type they are kept in."""
+    """Tokens [n, V, N, C] of uint8 views [n, V, ...], in the type they are kept in."""
     count, views = levels.shape[:2]
     tokens = tokenise(to_float(levels.flatten(0, 1))).detach().cpu()
     if tokens.dim() != 3 or len(tokens) != count * views:

@@ -48,13 +48,7 @@ class FolderSource(Source):
         return stamp_of(self._file(index))
 
     def caption(self, index: int) -> str:
-        for suffix in (".txt", ".TXT"):
-            beside = self._file(index).with_suffix(suffix)
-            if beside.is_file():
-                text = beside.read_text(encoding="utf-8-sig", errors="replace").strip()
-                if text:
-                    return text.splitlines()[0].strip()
-        return in_words(self.keys[index])
+        return caption_beside(self._file(index)) or in_words(self.keys[index])
 
     def _file(self, index: int) -> Path:
         return self.folder / self.keys[index]
@@ -80,6 +74,17 @@ class FileSource(Source):
 
     def caption(self, index: int) -> str:
         return in_words(self.keys[index])
+
+
+def caption_beside(file: Path) -> str:
+    """Return the first line of the .txt file of the same name; "" where nothing is written."""
+    for suffix in (".txt", ".TXT"):
+        beside = file.with_suffix(suffix)
+        if beside.is_file():
+            text = beside.read_text(encoding="utf-8-sig", errors="replace").strip()
+            if text:
+                return text.splitlines()[0].strip()
+    return ""
 
 
 def _find(folder: Path) -> dict[str, list[Path]]:

@@ -20,6 +20,7 @@ OTHERS = (".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".
 """Pictures too, in formats that are not read: convert them first."""
 
 WHITE = (255, 255, 255)
+MOST_REPEATED = 100  # moments that one frame of an animation stands for
 
 # Whatever the suffix says, no other decoder is tried: some of Pillow's start other programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
@@ -77,12 +78,66 @@ def decode(file: BinaryIO, name: str) -> Image.Image | Unreadable:
             opened.load()  # what is cut off is found here, and not while EXIF data is looked for
             return to_rgb(upright(opened))
     except Image.DecompressionBombError as error:
-        raise DataError(
-            f"picture {name!r} is too large to be safe ({error}): make it smaller than "
-            f"{Image.MAX_IMAGE_PIXELS} pixels or remove it"
-        ) from error
+        raise _too_large(name, error) from error
     except _BROKEN as error:
         return Unreadable(_reason(error))
+
+
+def count_frames(file: BinaryIO) -> int | Unreadable:
+    """Return how many frames an animation has, 1 for a still picture; or why it cannot be read.
+
+    All last equally long: one that is shown twice as long as the shortest counts as two, as writers
+    store frames once that are the same.
+    """
+    try:
+        with _opened(file) as opened:
+            return len(_stored_frames(opened))
+    except Image.DecompressionBombError as error:
+        return Unreadable(f"too large to be safe ({error})")
+    except _BROKEN as error:
+        return Unreadable(_reason(error))
+
+
+def decode_frames(file: BinaryIO, name: str, wanted: range) -> list[Image.Image] | Unreadable:
+    """Decode frames of an animation as upright RGB, or of a still picture its only one.
+
+    Args:
+        file: the encoded picture.
+        name: what messages call it.
+        wanted: which frames, as `count_frames` counts them.
+
+    Returns:
+        The frames, or why they cannot be read.
+
+    Raises:
+        DataError: it claims more pixels than Pillow's safety limit.
+    """
+    try:
+        with _opened(file) as opened:
+            stored = _stored_frames(opened)
+            if wanted and wanted[-1] >= len(stored):
+                return Unreadable(f"it ends after {len(stored)} frames")
+            frames = []
+            for index in wanted:
+                opened.seek(stored[index])
+                opened.load()
+                frames.append(to_rgb(upright(opened)))
+            return frames
+    except Image.DecompressionBombError as error:
+        raise _too_large(name, error) from error
+    except _BROKEN as error:
+        return Unreadable(_reason(error))
+
+
+def _stored_frames(opened: Image.Image) -> list[int]:
+    """Return which stored frame is shown at each of an animation's moments of equal length."""
+    durations = []
+    for index in range(getattr(opened, "n_frames", 1)):
+        opened.seek(index)
+        durations.append(opened.info.get("duration", 0))
+    shortest = min((duration for duration in durations if duration > 0), default=1)
+    counts = (min(MOST_REPEATED, max(1, round(duration / shortest))) for duration in durations)
+    return [index for index, count in enumerate(counts) for _ in range(count)]
 
 
 def read_header(file: BinaryIO) -> Header | Unreadable:
@@ -111,6 +166,13 @@ def _opened(file: BinaryIO) -> Image.Image:
     if limit is not None and opened.width * opened.height > limit:
         raise Image.DecompressionBombError(f"{opened.width} x {opened.height} pixels")
     return opened
+
+
+def _too_large(name: str, error: Exception) -> DataError:
+    return DataError(
+        f"picture {name!r} is too large to be safe ({error}): make it smaller than "
+        f"{Image.MAX_IMAGE_PIXELS} pixels or remove it"
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 import torch
+from torch import Tensor
 
 from limner.core.errors import DataError
 from limner.data.source import Source
+from limner.data.unreadable import Unreadable
+from limner.data.views import Views
 
 
 class JoinedSource(Source):
@@ -37,12 +40,17 @@ class JoinedSource(Source):
         super().__init__("+".join(styles), classes, keys, torch.cat(labels))
         sizes = torch.tensor([len(part) for part in parts])
         self.styles = styles
+        self.length = self.parts[0].length
         self.style = torch.arange(len(parts)).repeat_interleave(sizes)
         self._first = (sizes.cumsum(0) - sizes).tolist()
 
     def open(self, index: int) -> BinaryIO:
         part, inside = self._find(index)
         return part.open(inside)
+
+    def seen(self, index: int, views: Views, rng: torch.Generator) -> Tensor | Unreadable:
+        part, inside = self._find(index)
+        return part.seen(inside, views, rng)
 
     def stamp(self, index: int) -> str:
         part, inside = self._find(index)

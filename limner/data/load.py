@@ -8,10 +8,13 @@ from pathlib import Path
 
 from limner.core.errors import DataError, check, unknown
 from limner.data import huggingface
+from limner.data.clip_source import ClipSource, Window
+from limner.data.film_source import FilmSource
 from limner.data.folder import FileSource, FolderSource
 from limner.data.images import SUFFIXES
 from limner.data.joined import JoinedSource
 from limner.data.manifest import MANIFESTS, ManifestSource
+from limner.data.moving_drawings import MovingDrawings, list_moving
 from limner.data.packaged import PackagedSource, list_packaged, load_packaged
 from limner.data.pictures import PictureSet
 from limner.data.shards import ShardSource, shards_in
@@ -86,6 +89,39 @@ def open_source(source: str | os.PathLike[str], classes: Sequence[str] | None = 
     """
     whole = _open(os.fspath(source))
     return whole if classes is None else whole.only(classes)
+
+
+def open_clips(
+    source: str | os.PathLike[str],
+    window: Window,
+    classes: Sequence[str] | None = None,
+    unreadable: float = UNREADABLE,
+) -> Source:
+    """Find clips; films are asked for their lengths, and not decoded.
+
+    Args:
+        source: a packaged name ("moving-twemoji", see `MovingDrawings`), or a folder of videos,
+            animated GIFs and folders of frames, or one of these (`FilmSource`).
+        window: which frames make a clip.
+        classes: only these classes, labelled in this order; all by default.
+        unreadable: share of the films that may be unreadable or shorter than the window.
+
+    Raises:
+        DataError: the source or a class is unknown or cannot be used, or too many films are
+            unreadable or too short.
+        MissingExtra: there are videos, and PyAV is not installed.
+    """
+    whole = _open_clips(os.fspath(source), window, unreadable)
+    return whole if classes is None else whole.only(classes)
+
+
+def _open_clips(name: str, window: Window, unreadable: float) -> ClipSource:
+    if name in list_moving():
+        return MovingDrawings(name, window)
+    path = Path(name).expanduser()
+    if path.exists() or path.parts[1:] or path.suffix or name.startswith(("~", ".")):
+        return FilmSource(path, window, unreadable)
+    raise unknown("set of clips or folder", name, list_moving(), DataError)
 
 
 def _open(name: str) -> Source:

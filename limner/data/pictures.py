@@ -20,7 +20,7 @@ class PictureSet:
     Sets made from one another share memory: treat the tensors as read-only.
 
     Attributes:
-        pixels: uint8 [N, 3, H, W].
+        pixels: uint8 [N, 3, H, W], or [N, T, 3, H, W] of clips.
         labels: int64 [N], indices into `classes`.
         classes: names of the classes.
         captions: N texts.
@@ -40,9 +40,10 @@ class PictureSet:
 
     def __post_init__(self) -> None:
         count = len(self.keys)
-        if self.pixels.dtype != torch.uint8 or self.pixels.ndim != 4 or self.pixels.shape[1] != 3:
-            kind = f"{self.pixels.dtype} {list(self.pixels.shape)}"
-            raise DataError(f"pixels must be uint8 [N, 3, H, W], not {kind}")
+        shape = self.pixels.shape
+        if self.pixels.dtype != torch.uint8 or len(shape) not in (4, 5) or shape[-3] != 3:
+            kind = f"{self.pixels.dtype} {list(shape)}"
+            raise DataError(f"pixels must be uint8 [N, 3, H, W] or [N, T, 3, H, W], not {kind}")
         if self.labels.dtype != torch.int64 or self.labels.shape != (count,):
             kind = f"{self.labels.dtype} {list(self.labels.shape)}"
             raise DataError(f"labels must be int64 [{count}], one a key, not {kind}")
@@ -94,6 +95,6 @@ class PictureSet:
         return self.subset(~out), self.subset(out)
 
     def to_float(self, index: Tensor | Sequence[int] | slice = slice(None)) -> Tensor:
-        """Pictures at `index` as float32 [n, 3, H, W] in [-1, 1]; all of them by default."""
+        """Pictures at `index` as float32 [n, (T,) 3, H, W] in [-1, 1]; all of them by default."""
         where = index if isinstance(index, slice) else torch.as_tensor(index)
         return to_float(self.pixels[where])

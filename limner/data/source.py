@@ -14,11 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from limner.core.errors import DataError, check
-from limner.data.images import decode, to_levels, to_square
+from limner.core.errors import DataError
+from limner.data.images import decode
 from limner.data.pictures import PictureSet
 from limner.data.split import held_out_mask, renumber
 from limner.data.unreadable import UNREADABLE, SkipList, Unreadable
+from limner.data.views import CentreCrop, Views
 
 
 class Source(ABC):
@@ -37,9 +38,11 @@ class Source(ABC):
     Attributes:
         styles: names of the styles, where pictures are told apart by one.
         style: int64 [N], indices into `styles`; zeros where there are none.
+        length: frames of each of its clips; 0: it holds pictures.
     """
 
     styles: tuple[str, ...] = ()
+    length: int = 0
 
     def __init__(
         self,
@@ -85,6 +88,17 @@ class Source(ABC):
             return Unreadable(error.strerror or str(error))
         with file:
             return decode(file, f"{self.name}/{self.keys[index]}")
+
+    def seen(self, index: int, views: Views, rng: torch.Generator) -> Tensor | Unreadable:
+        """Return the views of the picture at `index`, uint8 [V, 3, size, size].
+
+        Of a clip, every frame is seen alike, and they are [V, T, 3, size, size].
+
+        Raises:
+            DataError: the picture is too large to be safe.
+        """
+        picture = self.picture(index)
+        return picture if isinstance(picture, Unreadable) else views(picture, rng)
 
     def fingerprint(self) -> str:
         """Return a text that changes when a picture is added, removed, renamed or edited."""
@@ -135,11 +149,15 @@ class _Part(Source):
         keys = [whole.keys[i] for i in index.tolist()]
         super().__init__(whole.name, classes, keys, labels[index])
         self.styles, self.style = whole.styles, whole.style[index]
+        self.length = whole.length
         self.whole = whole
         self.index = index
 
     def open(self, index: int) -> BinaryIO:
         return self.whole.open(int(self.index[index]))
+
+    def seen(self, index: int, views: Views, rng: torch.Generator) -> Tensor | Unreadable:
+        return self.whole.seen(int(self.index[index]), views, rng)
 
     def stamp(self, index: int) -> str:
         return self.whole.stamp(int(self.index[index]))
@@ -149,7 +167,7 @@ class _Part(Source):
 
 
 def collect(source: Source, size: int, unreadable: float = UNREADABLE) -> PictureSet:
-    """Read a whole source into memory as size x size pictures, their centre squares.
+    """Read a whole source into memory as size x size pictures or clips, their centre squares.
 
     Args:
         source: that is read.
@@ -163,14 +181,12 @@ def collect(source: Source, size: int, unreadable: float = UNREADABLE) -> Pictur
         DataError: there are none, too many cannot be read, or one is too large to be safe.
         ConfigError: a size or share that is not accepted.
     """
-    check(size >= 1, "size", size, "at least 1")
+    views, rng = CentreCrop(size), torch.Generator()
     check_some(source)
 
     def read(index: int) -> Tensor | Unreadable:
-        picture = source.picture(index)
-        if isinstance(picture, Unreadable):
-            return picture
-        return to_levels(to_square(picture, size))
+        seen = source.seen(index, views, rng)
+        return seen if isinstance(seen, Unreadable) else seen[0]
 
     good: dict[int, Tensor] = {}
     skipped = SkipList(source.name, len(source), unreadable)

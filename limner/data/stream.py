@@ -32,7 +32,7 @@ class Example:
     """One picture of a stream.
 
     Args:
-        levels: uint8 [3, size, size].
+        levels: uint8 [3, size, size], or [T, 3, size, size] of a clip.
         label: index into the classes of the source.
         caption: of the picture.
         key: of the picture.
@@ -51,7 +51,7 @@ class PictureBatch:
     """Pictures of a stream.
 
     Args:
-        levels: uint8 [B, 3, size, size].
+        levels: uint8 [B, 3, size, size], or [B, T, 3, size, size] of clips.
         labels: int64 [B].
         captions: B texts.
         keys: B names.
@@ -112,16 +112,16 @@ class PictureStream(Dataset[Example]):
         skipped: list[tuple[str, Unreadable]] = []
         for step in range(min(len(self), MOST_IN_A_ROW)):
             index = int(order[(place + step) % len(self)])
-            picture = self.source.picture(index)
-            if not isinstance(picture, Unreadable):
+            seen = self.source.seen(index, self.views, seeded(self.seed, "view", position))
+            if not isinstance(seen, Unreadable):
                 return Example(
-                    self.views(picture, seeded(self.seed, "view", position))[0],
+                    seen[0],
                     int(self.source.labels[index]),
                     self.source.caption(index),
                     self.source.keys[index],
                     tuple(skipped),
                 )
-            skipped.append((self.source.keys[index], picture))
+            skipped.append((self.source.keys[index], seen))
         key, unreadable = skipped[-1]
         raise DataError(
             f"{len(skipped)} pictures in a row in {self.source.name!r} cannot be read, the last of "

@@ -26,16 +26,20 @@ class SkipList:
         source: what messages call the source.
         total: number of pictures that the share is taken of.
         limit: share of them above which it is an error.
+        noun: what messages call them.
 
     Raises:
         ConfigError: a limit that is not accepted.
     """
 
-    def __init__(self, source: str, total: int, limit: float = UNREADABLE) -> None:
+    def __init__(
+        self, source: str, total: int, limit: float = UNREADABLE, noun: str = "pictures"
+    ) -> None:
         check(0 <= limit <= 1, "unreadable", limit, "between 0 and 1")
         self.source = source
         self.total = total
         self.limit = limit
+        self.noun = noun
         self._reasons: dict[str, str] = {}
         self._reported = 0
 
@@ -59,7 +63,7 @@ class SkipList:
             return
         self._reported = count
         shown = "; ".join(self.lines[:5]) + ("; ..." if count > 5 else "")
-        summary = f"{count} of {self.total} pictures in {self.source!r} cannot be read: {shown}"
+        summary = f"{count} of {self.total} {self.noun} in {self.source!r} cannot be read: {shown}"
         if count > self.limit * self.total or count == self.total:
             limit = f"more than {100 * self.limit:.3g}%" if count < self.total else "none is left"
             raise DataError(f"{summary} ({limit}: repair or remove them)")

@@ -52,19 +52,26 @@ def open_reference(path: str | Path) -> Real:
     return ArchivePictures(reference) if reference.gaussian is None else reference
 
 
-def check_fits(real: Real, size: tuple[int, int], space: FeatureSpace) -> None:
+def check_fits(real: Real, size: tuple[int, int], space: FeatureSpace, frames: int = 0) -> None:
     """Raise before work starts if pictures of a size cannot be compared with an evaluation set.
+
+    Args:
+        real: the evaluation set.
+        size: of the pictures, or of the frames of clips.
+        space: whose features.
+        frames: of the clips; 0: they are pictures.
 
     Raises:
         DataError: they are too small for the network, the evaluation set is of another size, or its
             statistics are of another network.
     """
     with torch.no_grad():
-        black = torch.zeros(1, 3, *size, dtype=torch.uint8, device=space.device)
-        width = space.network(black).pooled.shape[1]
+        shape = (1, frames, 3, *size) if frames else (1, 3, *size)
+        black = torch.zeros(shape, dtype=torch.uint8, device=space.device)
+        width = space.of(frames).network(black).pooled.shape[1]
     if isinstance(real, Pictures):
         _check_enough(real)
-        check_same_size(real, size)
+        check_same_size(real, size, frames)
         return
     real.check_size(*size)
     assert real.gaussian is not None
@@ -91,20 +98,22 @@ def evaluate(
     """Measure pictures.
 
     Args:
-        made: drawn ones.
+        made: drawn ones, or clips.
         real: what they are compared with.
         space: whose features.
         command: that does the same, to be kept with the numbers.
         bootstrap: how intervals are found.
         other: real pictures that are not in the evaluation set, see `Comparison`.
-        learned: what the generator was trained on, for classifier agreement and copying.
+        learned: what the generator was trained on, for classifier agreement and copying, which are
+            of pictures alone.
         batch: pictures whose features are computed at once.
         tell: is told how far it is.
 
     Raises:
         DataError: the sets do not fit each other, or cannot be read.
     """
-    check_fits(real, made.size, space)
+    check_fits(real, made.size, space, made.frames)
+    space = space.of(made.frames)
     _check_enough(made)
     looked_at = _pictures_of(real)
     described = None if looked_at is None else describe(looked_at, space, batch, tell)
@@ -120,7 +129,7 @@ def evaluate(
     numbers, notes = comparison.numbers()
     course = comparison.course()
     tell("numbers and intervals", 1, 1)
-    more, copies = _of_learned(made, learned, bootstrap, tell)
+    more, copies = _of_learned(made, None if made.frames else learned, bootstrap, tell)
     protocol = Protocol(
         command=command,
         limner=limner.__version__,
@@ -132,7 +141,7 @@ def evaluate(
         bootstrap=bootstrap,
         drawing=made.drawing if isinstance(made, SampleSet) else None,
     )
-    notes = (*notes, *_notes(side))
+    notes = (*notes, *_notes(side, made))
     return Evaluated(Result(protocol, numbers | more, course, notes), drawn, described, copies)
 
 
@@ -167,10 +176,13 @@ def _of_learned(
     return numbers | near, copies
 
 
-def _notes(side: RealSide) -> tuple[str, ...]:
+def _notes(side: RealSide, made: Pictures) -> tuple[str, ...]:
+    notes = []
     if side.pooled is None:
-        return (
+        notes.append(
             f"{side.facts.name} holds statistics without pictures: the kernel distance, precision, "
-            "recall and coverage are not measured",
+            "recall and coverage are not measured"
         )
-    return ()
+    if made.frames:
+        notes.append("whether clips show their class, or copy others, is not measured")
+    return tuple(notes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,13 +15,15 @@ from limner.core.errors import DataError, check, unknown
 from limner.data.images import to_float
 from limner.evaluation.pictures import Pictures
 from limner.evaluation.samples import Tell, silent
-from limner.hub.networks import load_inception
+from limner.hub.networks import load_i3d, load_inception
 from limner.hub.packaged import load_features
+from limner.metrics.clips import clip_vectors
 from limner.metrics.features import check_features
 from limner.metrics.frechet import spatial_features
+from limner.show.images import in_a_row
 
 SHOWN = 64  # pictures of a set that are kept to be looked at
-SPACES = ("packaged", "inception")
+SPACES = ("packaged", "inception", "i3d")
 CPU = torch.device("cpu")
 
 
@@ -47,11 +49,13 @@ class FeatureSpace:
     Args:
         name: "packaged", "inception" or one's own.
         label: added to the names of numbers, so that nobody takes them for those of another space.
-        network: from uint8 [B, 3, H, W], on `device`, to features.
+        network: from uint8 [B, 3, H, W], or clips [B, T, 3, H, W], on `device`, to features.
         fingerprint: of its weights.
         device: where it is.
         distance: name of the Fréchet distance.
         kernel: name of the kernel distance.
+        pictures: it is of pictures.
+        clips: the space of clips by the same network, if there is one.
     """
 
     name: str
@@ -61,6 +65,20 @@ class FeatureSpace:
     device: torch.device = CPU
     distance: str = "FD"
     kernel: str = "KD"
+    pictures: bool = True
+    clips: FeatureSpace | None = None
+
+    def of(self, frames: int) -> FeatureSpace:
+        """Return the space of clips of so many frames, or of pictures (0).
+
+        Raises:
+            DataError: the network says nothing of those.
+        """
+        found = self.clips if frames else self if self.pictures else None
+        if found is None:
+            kind = "clips" if frames else "pictures"
+            raise DataError(f"the feature space {self.name!r} is not of {kind}: take another")
+        return found
 
     def title(self, number: str) -> str:
         """Return the name of a number as it is shown."""
@@ -75,7 +93,7 @@ class Described:
         name: of the set.
         size: height and width of its pictures.
         fingerprint: of its pictures, whatever their order.
-        shown: uint8 [up to SHOWN, 3, H, W], evenly spread over the set.
+        shown: uint8 [up to SHOWN, 3, H, W], evenly spread over the set; clips as frames in a row.
         vectors: of all N pictures, float32, on the CPU.
     """
 
@@ -96,8 +114,8 @@ def load_space(
 
     Args:
         name: "packaged": limner's own small network, "inception": that of FID, sFID and the
-            Inception Score.
-        weights: of the Inception network, see `limner.hub.networks.load_inception`.
+            Inception Score, "i3d": that of FVD, which is of clips.
+        weights: of the Inception or the I3D network, see `limner.hub.networks`.
         device: where the network is put.
 
     Raises:
@@ -121,7 +139,20 @@ def load_space(
         def look(levels: Tensor) -> Vectors:
             return Vectors(network.vectors(to_float(levels)))
 
-        return FeatureSpace(name, "limner features", look, weights_digest(network), where)
+        def watch(levels: Tensor) -> Vectors:
+            return Vectors(clip_vectors(network.vectors, to_float(levels)))
+
+        told = "limner features of frames and their differences"
+        clips = FeatureSpace(name, told, watch, weights_digest(network), where)
+        return replace(clips, label="limner features", network=look, clips=clips)
+    if name == "i3d":
+        i3d = load_i3d(weights, where)
+
+        def follow(levels: Tensor) -> Vectors:
+            return Vectors(i3d(to_float(levels)))
+
+        clips = FeatureSpace(name, "", follow, i3d.fingerprint, where, "FVD", "KVD")
+        return replace(clips, pictures=False, clips=clips)
     raise unknown("feature space", name, SPACES)
 
 
@@ -152,7 +183,8 @@ def describe(
             check_features(found.pooled, name=span)
             parts.append(_kept(found))
             digests += [hashlib.sha256(picture.numpy().tobytes()).digest() for picture in levels]
-            shown += [picture for place, picture in enumerate(levels, done) if place in wanted]
+            flat = in_a_row(levels) if pictures.frames else levels
+            shown += [picture for place, picture in enumerate(flat, done) if place in wanted]
             done += len(levels)
             tell(f"features of {pictures.name}", done, len(pictures))
     if not done:

@@ -109,10 +109,10 @@ def write_report(evaluated: Evaluated, path: str | Path) -> None:
     page = Page(f"Evaluation of {subject}", _lead(protocol))
     _show_numbers(page, evaluated)
     page.section("Pictures", f"Drawn, evenly spread over all {len(evaluated.made):,}.")
-    page.pictures(_some(evaluated.made.shown), side=72)
+    page.pictures(_some(evaluated.made.shown), side=_side(evaluated.made.shown))
     if evaluated.real is not None:
         page.text(f"Real, evenly spread over {protocol.real.name}.")
-        page.pictures(_some(evaluated.real.shown), side=72)
+        page.pictures(_some(evaluated.real.shown), side=_side(evaluated.real.shown))
     _show_copies(page, evaluated)
     page.section("How it was measured", "Every number above was measured with all of this.")
     page.code(protocol.command)
@@ -207,6 +207,11 @@ def _shares(distances: Tensor) -> list[tuple[float, float]]:
     count = len(distances)
     places = sorted({round(i * (count - 1) / 99) for i in range(100)})
     return [(float(distances[place]), (place + 1) / count) for place in places]
+
+
+def _side(shown: Tensor) -> int:
+    """Return the width in pixels that pictures are shown at: clips are rows of frames."""
+    return min(480, max(72, 72 * shown.shape[-1] // shown.shape[-2]))
 
 
 def _some(levels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Sets of pictures to be measured, whatever they lie in; they are read batch by batch."""
+"""Sets of pictures or clips to be measured, whatever they lie in; read batch by batch."""
 
 from __future__ import annotations
 
@@ -6,36 +6,40 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from limner.core.errors import DataError, check
 from limner.core.seeds import seeded
-from limner.data.images import to_levels, to_square
+from limner.data.images import to_levels
 from limner.data.source import Source, check_some, decoders
 from limner.data.unreadable import SkipList, Unreadable
+from limner.data.views import CentreCrop, Views
 from limner.metrics.references import Reference
 
 
 class Pictures(ABC):
-    """Pictures of one size.
+    """Pictures of one size, or clips of one size and length.
 
     Args:
         name: what messages and reports call the set.
         count: pictures in it; those that turn out to be unreadable are counted too.
         size: height and width in pixels.
+        frames: T of clips; 0: these are pictures.
     """
 
-    def __init__(self, name: str, count: int, size: tuple[int, int]) -> None:
+    def __init__(self, name: str, count: int, size: tuple[int, int], frames: int = 0) -> None:
         self.name = name
         self.count = count
         self.size = size
+        self.frames = frames
 
     def __len__(self) -> int:
         return self.count
 
     @abstractmethod
     def batches(self, batch: int = 64) -> Iterator[Tensor]:
-        """Yield all pictures in turn, uint8 [b, 3, H, W].
+        """Yield all pictures in turn, uint8 [b, 3, H, W], or clips, [b, T, 3, H, W].
 
         Raises:
             DataError: too many cannot be read, or one has another size.
@@ -43,7 +47,7 @@ class Pictures(ABC):
 
 
 class SourcePictures(Pictures):
-    """Pictures of a source.
+    """Pictures, or clips, of a source.
 
     Args:
         source: at least one picture.
@@ -62,7 +66,7 @@ class SourcePictures(Pictures):
         self.source = source
         self.side = side
         size = _first_size(source) if side is None else (side, side)
-        super().__init__(name or source.name, len(source), size)
+        super().__init__(name or source.name, len(source), size, source.length)
 
     def batches(self, batch: int = 64) -> Iterator[Tensor]:
         skipped = SkipList(self.name, self.count)
@@ -79,19 +83,30 @@ class SourcePictures(Pictures):
         skipped.report()
 
     def _read(self, index: int) -> Tensor | Unreadable:
-        picture = self.source.picture(index)
-        if isinstance(picture, Unreadable):
-            return picture
-        if self.side is not None:
-            return to_levels(to_square(picture, self.side))
-        if (picture.height, picture.width) != self.size:
-            key = f"{self.source.name}/{self.source.keys[index]}"
+        key = f"{self.source.name}/{self.source.keys[index]}"
+        views: Views = _AsItIs(self.size, key) if self.side is None else CentreCrop(self.side)
+        seen = self.source.seen(index, views, torch.Generator())
+        return seen if isinstance(seen, Unreadable) else seen[0]
+
+
+class _AsItIs:
+    """A view of a picture that must have the size of others."""
+
+    views = 1
+
+    def __init__(self, size: tuple[int, int], key: str) -> None:
+        self.wanted = size
+        self.size = size[0]
+        self.key = key
+
+    def __call__(self, picture: Image.Image, rng: torch.Generator) -> Tensor:
+        if (picture.height, picture.width) != self.wanted:
             raise DataError(
-                f"{key} is a picture of {picture.height}x{picture.width}, and others are of "
-                f"{in_words(self.size)}: all must have one size; give --size to have them cropped "
-                "and resized"
+                f"{self.key} is a picture of {picture.height}x{picture.width}, and others are of "
+                f"{in_words(self.wanted)}: all must have one size; give --size to have them "
+                "cropped and resized"
             )
-        return to_levels(picture)
+        return to_levels(picture)[None]
 
 
 class ArchivePictures(Pictures):
@@ -125,8 +140,11 @@ def some(source: Source, most: int, seed: int = 0) -> Source:
     return source.at(chosen.sort().values.tolist())
 
 
-def check_same_size(real: Pictures, size: tuple[int, int]) -> None:
-    """Raise DataError unless real pictures are of the size of those to be measured."""
+def check_same_size(real: Pictures, size: tuple[int, int], frames: int = 0) -> None:
+    """Raise DataError unless real pictures, or clips, are of the size of those to be measured."""
+    if real.frames != frames:
+        held, asked = (f"clips of {n} frames" if n else "pictures" for n in (real.frames, frames))
+        raise DataError(f"{real.name} holds {held}, and {asked} are to be measured")
     if real.size != size:
         raise DataError(
             f"{real.name} holds pictures of {in_words(real.size)}, and {in_words(size)} ones are "

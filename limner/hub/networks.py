@@ -12,6 +12,7 @@ from limner.core.errors import CheckpointError, unknown
 from limner.hub.convert import read_official
 from limner.hub.official import inception as official_inception
 from limner.hub.official import lpips_networks as official_lpips
+from limner.hub.official.i3d import I3D
 from limner.hub.remote import resolve_file
 from limner.layers.inception import Inception
 from limner.layers.perceptual import LPIPS
@@ -21,6 +22,9 @@ INCEPTION_FILES = (
     "pt_inception-2015-12-05-6726825d.pth",
 )
 """As torch-fidelity and torchmetrics, and as pytorch-fid keep them."""
+
+I3D_FILES = ("i3d_torchscript.pt",)
+"""As codes that measure FVD in PyTorch keep it."""
 
 TRUNK_FILES = {
     "alex": ("alexnet-owt-7be5be79.pth", "alexnet-owt-4df8aa71.pth"),
@@ -32,6 +36,7 @@ _HEADS = {"lpips": "weights/v0.1", "torchmetrics": "functional/image/lpips_model
 """Packages that bring the heads, and where in them."""
 
 _INCEPTION_SOURCE = "https://github.com/toshas/torch-fidelity/releases"
+_I3D_SOURCE = "https://github.com/universome/fvd-comparison"
 _TRUNK_SOURCE = "https://download.pytorch.org/models"
 _HEADS_SOURCE = "https://github.com/richzhang/PerceptualSimilarity/tree/master/lpips/weights/v0.1"
 
@@ -50,6 +55,20 @@ def load_inception(path: str | Path | None = None) -> Inception:
     folders = [_checkpoints()]
     file = _find("Inception network", path, folders, INCEPTION_FILES, _INCEPTION_SOURCE)
     return official_inception.inception(read_official(file), str(file))
+
+
+def load_i3d(path: str | Path | None = None, device: torch.device | str | None = None) -> I3D:
+    """Return the network of FVD, which is a program: see `limner.hub.official.i3d`.
+
+    Args:
+        path: as of `load_inception`, with `I3D_FILES`.
+        device: None: the CPU.
+
+    Raises:
+        CheckpointError: there is no such file, or it holds something else.
+    """
+    file = _find("I3D network", path, [_checkpoints()], I3D_FILES, _I3D_SOURCE)
+    return I3D(file, torch.device(device or "cpu"))
 
 
 def load_lpips(

@@ -147,6 +147,11 @@ class ACDiT(Generator):
         self.time.initialise()
         nn.init.normal_(self.condition.table.weight, std=0.02)
 
+    def check_layout(self, layout: Layout) -> None:
+        """Raise ConfigError where blocks do not divide a layout, or axes have other shares."""
+        self.config.shares(layout)
+        self.config.blocks(layout)
+
     def order(self, tokens: Tokens, options: Options, noise: Noise) -> Order:
         """One block a step; blocks at the beginning that are given are not drawn."""
         check(tokens.values is not None, "tokens", "codes", "continuous vectors")

@@ -149,7 +149,7 @@ class ARDiffusion(Generator):
     def order(self, tokens: Tokens, options: Options, noise: Noise) -> Order:
         """The frames of a window at every step; `steps` are those of each frame."""
         config, layout = self.config, tokens.layout
-        self._check(layout)
+        self.check_layout(layout)
         frames, steps = layout.extent[0], options.steps or config.steps
         known = tokens.known[0].cpu().unflatten(0, (frames, -1))
         given = int(known.all(1).long().cumprod(0).sum())
@@ -198,7 +198,7 @@ class ARDiffusion(Generator):
         self, tokens: Tokens, condition: Condition, rng: torch.Generator | None = None
     ) -> LossBreakdown:
         """Return the squared error of clean tokens, at non-decreasing times of the frames."""
-        self._check(tokens.layout)
+        self.check_layout(tokens.layout)
         frames = tokens.layout.extent[0]
         check(frames == self.config.frames, "frames", frames, f"{self.config.frames} in training")
         if rng is not None:
@@ -240,7 +240,8 @@ class ARDiffusion(Generator):
         wide = torch.promote_types(self.output.weight.dtype, torch.float32)
         return torch.stack([angle.cos(), angle.sin()], dim=-1).unsqueeze(1).to(wide)
 
-    def _check(self, layout: Layout) -> None:
+    def check_layout(self, layout: Layout) -> None:
+        """Raise ConfigError for clips shorter than the window, or of other frames."""
         config, frames = self.config, layout.extent[0]
         count = len(layout) // frames
         check(count == config.frame_tokens, "frame_tokens", count, f"{config.frame_tokens} a frame")

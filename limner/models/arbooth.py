@@ -150,10 +150,15 @@ class ARBooth(Generator):
         return blocks
 
     def layout(
-        self, tokenizer: Tokenizer, height: int, width: int, steps: int | None = None
+        self,
+        tokenizer: Tokenizer,
+        height: int,
+        width: int,
+        steps: int | None = None,
+        frames: int | None = None,
     ) -> Layout:
         """Return where the tokens stand of a picture that is to be drawn."""
-        return self.base.layout(tokenizer, height, width, steps)
+        return self.base.layout(tokenizer, height, width, steps, frames)
 
     def order(self, tokens: Tokens, options: Options, noise: Noise) -> Order:
         """Return the order in which one row's unknown tokens are drawn."""

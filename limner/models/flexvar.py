@@ -111,7 +111,12 @@ class FlexVAR(VAR):
         self.table = PlaceTable(self.config.width, self.config.table)
 
     def layout(
-        self, tokenizer: Tokenizer, height: int, width: int, steps: int | None = None
+        self,
+        tokenizer: Tokenizer,
+        height: int,
+        width: int,
+        steps: int | None = None,
+        frames: int | None = None,
     ) -> Layout:
         """Return the scales of a picture; see `Generator.layout`.
 

@@ -124,7 +124,7 @@ class NAR(LlamaGen):
 
     def order(self, tokens: Tokens, options: Options, noise: Noise) -> Order:
         """All tokens of one distance from the first a step."""
-        self._check(tokens.layout)
+        self.check_layout(tokens.layout)
         return next_neighbour(tokens.layout)
 
     def slots(self, row: Row, step: Step) -> Slots:
@@ -179,7 +179,7 @@ class NAR(LlamaGen):
         Returns:
             float [B, N, heads width]; float [V, heads width].
         """
-        self._check(tokens.layout)
+        self.check_layout(tokens.layout)
         slots = self.teacher_slots(tokens.layout, condition)
         hidden = self.hidden(Packed(tokens, slots, [condition]), NoMemory())
         share = shares(tokens.layout, len(self.outputs))
@@ -199,7 +199,8 @@ class NAR(LlamaGen):
         assert tokens.ids is not None
         return self.head.projected_loss(*self.mixed(tokens, condition), tokens.ids)
 
-    def _check(self, layout: Layout) -> None:
+    def check_layout(self, layout: Layout) -> None:
+        """Raise ConfigError for clips in a model of pictures, and where the table does not fit."""
         clip, frames = len(self.config.deeper) == 2, layout.extent[0]
         check(clip or frames == 1, "frames", frames, "1: this model draws pictures")
         fits = self.table is None or len(layout) == self.config.tokens

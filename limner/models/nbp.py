@@ -140,7 +140,7 @@ class NBP(Generator):
     def order(self, tokens: Tokens, options: Options, noise: Noise) -> Order:
         """Block after block; what is given at the beginning is not drawn."""
         check(tokens.ids is not None, "tokens", "continuous vectors", "codes")
-        self._check(tokens.layout)
+        self.check_layout(tokens.layout)
         known, first = tokens.known[0], self.config.block
         accepted = "the first block at least: this model goes on from given frames"
         fits = self.config.hybrid or bool(known[:first].all())
@@ -196,7 +196,7 @@ class NBP(Generator):
 
     def teach(self, tokens: Tokens, condition: Condition) -> Tensor:
         """Return the logits of all codes but a given first block, float [B, n, entries]."""
-        self._check(tokens.layout)
+        self.check_layout(tokens.layout)
         slots = batch([self.config.pattern.teacher_slots(tokens.layout)] * len(tokens))
         logits: Tensor = self(Packed(tokens, slots, [condition]), NoMemory())
         return logits
@@ -223,7 +223,7 @@ class NBP(Generator):
         config = self.config
         return len(layout) + (config.prompt if config.hybrid else -config.block)
 
-    def _check(self, layout: Layout) -> None:
+    def check_layout(self, layout: Layout) -> None:
         """Raise ConfigError where blocks do not divide a clip or places do not suffice."""
         self.config.pattern.order(layout)
         accepted = f"a clip of at most {self.config.places} places, prompt included"

@@ -7,6 +7,7 @@ shows the same zero-shot (arXiv:2404.02905, demo_zero_shot_edit.ipynb of Foundat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +19,7 @@ from limner.core.errors import ConfigError, check
 from limner.core.generator import Generator
 from limner.core.layout import Layout
 from limner.core.tokenizer import Tokenizer
-from limner.core.tokens import Tokens
+from limner.core.tokens import Tokens, empty
 from limner.data.images import to_mask, to_pixels
 from limner.pipeline.masks import check_mask, place_on_canvas, tokens_under
 
@@ -36,11 +37,13 @@ class Editing:
         tokenizer: pictures to tokens and back.
         generator: draws the tokens.
         size: default height and width of pictures, in pixels.
+        frames: default number of frames of clips; None: it draws pictures.
     """
 
     tokenizer: Tokenizer
     generator: Generator
     size: tuple[int, int]
+    frames: int | None
 
     def draw_from(self, given: Tokens, **asked: Any) -> Result:
         """Draw what is not known of tokens [1, N]."""
@@ -130,6 +133,32 @@ class Editing:
         if keep is None:
             keep = max(1, self._scales_within(given.layout, height, width))
         return self._draw_unknown(given, _coarse(given.layout, keep, self.tokenizer), size, asked)
+
+    def continue_clip(self, first: Sequence[Image.Image] | Tensor, **asked: Any) -> Result:
+        """Draw clips that go on from given frames, whose tokens are held.
+
+        Args:
+            first: the first frames, PIL images or float [F, channels, H, W] in [-1, 1].
+            **asked: `frames` is the number of all frames, those that are given among them.
+
+        Raises:
+            ConfigError: the pipeline draws pictures, or nothing is left to draw; tokens do not tell
+                these frames from later ones; or the generator cannot be given so many.
+        """
+        pixels = first if isinstance(first, Tensor) else torch.stack([_pixels(f) for f in first])
+        size, frames = (pixels.shape[-2], pixels.shape[-1]), asked.get("frames") or self.frames
+        if frames is None:
+            raise ConfigError("first frames are not accepted: this pipeline draws pictures")
+        check(0 < len(pixels) < frames, "first frames", len(pixels), f"from 1 to {frames - 1}")
+        steps = self.tokenizer.steps_of(len(pixels))
+        layout = self.generator.layout(self.tokenizer, *size, asked.get("steps"), frames)
+        own = self.tokenizer.encode(pixels.unsqueeze(0).to(self.tokenizer.device))
+        held = (layout.coordinates()[:, 1] < steps).to(own.known.device)
+        given = empty(layout, 1, self.tokenizer.codes, self.tokenizer.width, held.device)
+        for part, content in ((given.ids, own.ids), (given.values, own.values)):
+            if part is not None:
+                part[:, held] = content  # type: ignore[assignment]
+        return self._draw_unknown(given, held, size, asked)
 
     @torch.no_grad()
     def _encoded(self, pixels: Tensor, asked: dict[str, Any]) -> Tokens:

@@ -45,6 +45,9 @@ def read_index(directory: Path) -> dict[str, Any]:
         raise CheckpointError(f"{directory / INDEX} is broken: styles must be a list of names")
     if not isinstance(index.get("settings", {}), dict):
         raise CheckpointError(f"{directory / INDEX} is broken: settings must be a mapping")
+    frames = index.get("frames", 1)
+    if not isinstance(frames, int) or frames < 1:
+        raise CheckpointError(f"{directory / INDEX} is broken: frames must be 1 or more")
     if len(index["size"]) != 2:
         raise CheckpointError(f"{directory / INDEX} is broken: size must be height and width")
     return index

@@ -23,7 +23,9 @@ from limner.core.row import Event, Row
 from limner.core.tokenizer import Tokenizer
 from limner.core.tokens import Tokens, empty, stack
 from limner.decoding import generate, steps
+from limner.decoding.blocks import SpeculationConfig
 from limner.decoding.loop import Hook
+from limner.decoding.speculation import Speculative
 from limner.hub.files import written_whole
 from limner.hub.remote import push
 from limner.hub.save import load_part, save_part
@@ -43,7 +45,8 @@ class Result:
     """Pictures that were drawn.
 
     Args:
-        pictures: float32 [B, channels, H, W] in [-1, 1], on the CPU.
+        pictures: float32 [B, channels, H, W] in [-1, 1], on the CPU; clips are [B, T, channels,
+            H, W].
         tokens: what they were decoded from.
         settings: for every picture, all that is needed to draw it again with the same pipeline.
         cache: what was held of keys and values, where `cache` was set.
@@ -56,8 +59,19 @@ class Result:
 
     @property
     def images(self) -> list[Image.Image]:
-        """The pictures as PIL images."""
+        """The pictures as PIL images; of a clip, its frames in a row."""
         return to_images(self.pictures)
+
+    @property
+    def clips(self) -> list[list[Image.Image]]:
+        """The frames of every clip as PIL images.
+
+        Raises:
+            ConfigError: these are pictures.
+        """
+        clips = self.pictures.dim() == 5
+        check(clips, "pictures", list(self.pictures.shape), "clips, [B, T, channels, H, W]")
+        return [to_images(frames) for frames in self.pictures]
 
 
 @dataclass(frozen=True)
@@ -67,7 +81,8 @@ class Preview:
     Args:
         step: steps done.
         total: steps in all; None: not known.
-        pictures: float32 [B, channels, H, W] in [-1, 1], as the tokenizer previews them.
+        pictures: float32 [B, channels, H, W] in [-1, 1], as the tokenizer previews them; clips are
+            [B, T, channels, H, W].
     """
 
     step: int
@@ -86,9 +101,11 @@ class Pipeline(Editing):
         text_encoder: for generators that read text features.
         styles: names of the styles, in the order of their numbers.
         defaults: settings of a call that says nothing of them, {"guidance": 2.0}.
+        frames: of clips; None: as the tokenizer says.
 
     Raises:
-        ConfigError: the generator draws other codes than the tokenizer has.
+        ConfigError: the generator draws other codes than the tokenizer has, or frames are given for
+            a tokenizer of pictures.
     """
 
     def __init__(
@@ -100,6 +117,7 @@ class Pipeline(Editing):
         text_encoder: TextEncoder | None = None,
         styles: Sequence[str] = (),
         defaults: Mapping[str, Any] | None = None,
+        frames: int | None = None,
     ) -> None:
         _check_codes(tokenizer, generator)
         self.tokenizer = tokenizer.eval()
@@ -109,6 +127,7 @@ class Pipeline(Editing):
         self.styles = tuple(styles)
         self.defaults = checked(dict(defaults or {}))
         self.size = size
+        self.frames = self._frames(frames)
         self.text_encoder = text_encoder
 
     @classmethod
@@ -142,6 +161,7 @@ class Pipeline(Editing):
             text_encoder,
             index.get("styles", ()),
             index.get("settings"),
+            index.get("frames"),
         )
 
     def with_generator(self, generator: Generator) -> Pipeline:
@@ -154,7 +174,21 @@ class Pipeline(Editing):
             self.text_encoder,
             self.styles,
             self.defaults,
+            self.frames,
         )
+
+    def with_draft(self, draft: Pipeline, config: SpeculationConfig | None = None) -> Pipeline:
+        """Return the same pipeline, whose steps are drafted by another's smaller generator.
+
+        Args:
+            draft: it must have the same tokenizer.
+            config: how the draft is used; None: the pictures are distributed as without one.
+
+        Raises:
+            ConfigError: the draft's tokens or classes are others.
+        """
+        _check_latents(draft, self)
+        return self.with_generator(Speculative(draft.generator, self.generator, config))
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write the pipeline whole or not at all: limner.json, tokenizer/ and model/."""
@@ -169,6 +203,8 @@ class Pipeline(Editing):
         if self.styles:
             index["styles"] = list(self.styles)
         index["size"] = list(self.size)
+        if self.frames is not None:
+            index["frames"] = self.frames
         if self.defaults:
             index["settings"] = self.defaults
         return json.dumps(index, indent=1) + "\n"
@@ -210,7 +246,7 @@ class Pipeline(Editing):
             callback_on_step_end: called as callback(pipeline, step, events) after every step; it
                 may raise `limner.decoding.loop.Cancelled` to stop.
             **settings: see `Settings`: count, seed, guidance, temperature, top_k, top_p, min_p,
-                steps, size, processors, smooth, annealing.
+                steps, size, frames, processors, smooth, annealing.
 
         Raises:
             ConfigError: a class, size or setting that is not accepted.
@@ -314,7 +350,8 @@ class Pipeline(Editing):
         request = Request(count, labels, texts, drawn_in, self.text_encoder)
         condition = self.generator.condition.ask(request)
         height, width = settings.size or self.size
-        layout = self.generator.layout(self.tokenizer, height, width, settings.steps)
+        frames = self._frames(settings.frames or self.frames)
+        layout = self.generator.layout(self.tokenizer, height, width, settings.steps, frames)
         codes = self._codes_to_mix() if settings.smooth or self.generator.mixes else None
         options = settings.options(self.generator.guidance, codes)
         if options.annealing is not None:
@@ -333,6 +370,7 @@ class Pipeline(Editing):
                 (_name(labels, index, self.classes), _name(drawn_in, index, self.styles)),
                 texts,
                 (height, width),
+                frames,
             )
             for index in range(count)
         )
@@ -340,6 +378,13 @@ class Pipeline(Editing):
         if settings.cache is not None:
             memory = bounded(self.generator.memory(rows), layout, settings.cache)
         return Asked(rows, leads, records, memory)
+
+    def _frames(self, wanted: int | None) -> int | None:
+        """Return the frames of clips that are to be drawn; None: pictures are."""
+        usual = self.tokenizer.frames or None
+        fits = usual is not None or wanted is None
+        check(fits, "frames", wanted, "left out: this pipeline draws pictures")
+        return wanted or usual
 
     def _blank(self, layout: Any, codes: Tensor | None) -> Tokens:
         if codes is not None:
@@ -421,6 +466,16 @@ def _check_codes(tokenizer: Tokenizer, generator: Generator) -> None:
             f"codebook_size={drawn} of the generator does not fit: "
             f"the tokenizer has {tokenizer.codebook_size} codes"
         )
+
+
+def _check_latents(draft: Pipeline, target: Pipeline) -> None:
+    """Raise ConfigError unless the same tokens mean the same to both."""
+    name, accepted = type(draft.tokenizer).__name__, "the target's: its latents are others"
+    ours, theirs = (pipeline.tokenizer.state_dict() for pipeline in (target, draft))
+    alike = draft.tokenizer.config == target.tokenizer.config and ours.keys() == theirs.keys()
+    same = alike and all(ours[each].equal(theirs[each].to(ours[each])) for each in ours)
+    check(same, "tokenizer", f"the draft's {name}", accepted)
+    check(draft.classes == target.classes, "classes", list(draft.classes), "the target's")
 
 
 def _callback(pipeline: Pipeline, callback: Callable[[Pipeline, int, list[Event]], None]) -> Hook:

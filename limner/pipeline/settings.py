@@ -27,6 +27,7 @@ class Settings:
         guidance: the largest guidance scale (1: off), on the generator's published schedule; or a
             schedule of `limner.heads.guidance`.
         size: height and width in pixels; None: the pipeline's.
+        frames: of clips; None: the pipeline's.
         temperature, top_k, top_p, min_p, steps, processors: see `limner.core.row.Options`.
         smooth: draw mixtures of codes (VAR's `more_smooth`), where the tokenizer can mix them.
         annealing: fewer solver steps as drawing goes on (DiSA), for diffusion and flow heads:
@@ -50,12 +51,14 @@ class Settings:
     smooth: bool = False
     annealing: str | StepAnnealing | None = None
     cache: float | str | CacheBudget | ScaleMemory | None = None
+    frames: int | None = None
 
     def __post_init__(self) -> None:
         fits = isinstance(self.guidance, (int, float)) or hasattr(self.guidance, "active")
         check(fits, "guidance", self.guidance, "a number or a schedule")
         pair = isinstance(self.size, (tuple, list)) and len(self.size) == 2
         check(self.size is None or pair, "size", self.size, "height and width in pixels")
+        check(self.frames is None or self.frames > 0, "frames", self.frames, "1 or more")
         _ = self.steps_annealed
 
     @property
@@ -101,8 +104,17 @@ class Settings:
         names: tuple[int | str | None, int | str | None],
         prompts: Sequence[str] | None,
         size: tuple[int, int],
+        frames: int | None = None,
     ) -> dict[str, Any]:
-        """Return a picture's settings as plain values; `names` are its class and its style."""
+        """Return a picture's settings as plain values.
+
+        Args:
+            index: of the picture.
+            names: of its class and its style.
+            prompts: of all pictures, or None.
+            size: height and width in pixels.
+            frames: of a clip; None: it is a picture.
+        """
         guidance = self.guidance
         label, style = names
         return {
@@ -120,6 +132,7 @@ class Settings:
             **({} if self.cache is None else {"cache": self._cache_record()}),
             **({} if self.annealing is None else {"annealing": str(self.steps_annealed)}),
             "size": list(size),
+            **({} if frames is None else {"frames": frames}),
         }
 
     def _cache_record(self) -> float | str:

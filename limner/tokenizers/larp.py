@@ -115,6 +115,7 @@ class LARP(Tokenizer):
         super().__init__()
         self.config = config
         self.factor = config.patch
+        self.frames = config.frames
         self.codebook_size = config.codebook_size
         inner, outer = config.encoder.width, config.decoder.width
         patch = (config.patch_frames, config.patch, config.patch)
@@ -213,10 +214,8 @@ class LARP(Tokenizer):
         return self.decode_latents(quantized.values), quantized
 
     def _layout_of(self, clips: Tensor) -> Layout:
-        shape = tuple(clips.shape)
-        fits = len(shape) == 5 and shape[2] == self.channels
-        check(fits, "clips", list(shape), f"[B, T, {self.channels}, H, W]")
-        return self.layout(shape[3], shape[4], shape[1])
+        self.check_clips(clips)
+        return self.layout(clips.shape[3], clips.shape[4], clips.shape[1])
 
 
 @lru_cache(maxsize=16)

@@ -29,6 +29,7 @@ from limner.layers.volume import (
     ResidualUnit,
 )
 from limner.tokenizers.quantizers.fsq import FSQ, FSQConfig
+from limner.tokenizers.reconstruction import Reconstruction
 
 FRAMES_A_STEP = 4
 """Frames that a further step in time of the codes stands for; the first stands for one."""
@@ -80,6 +81,7 @@ class MAGVIT2FSQ(Tokenizer):
     def __init__(self, config: MAGVIT2FSQConfig) -> None:
         super().__init__()
         self.config = config
+        self.frames = config.frames
         self.quantizer = FSQ(FSQConfig(levels=config.levels, inner=True))
         self.codebook_size = self.quantizer.codebook_size
         self.encoder = _encoder(config)
@@ -104,10 +106,8 @@ class MAGVIT2FSQ(Tokenizer):
         Raises:
             ConfigError: clips of a size or length that cannot be tokenised.
         """
-        shape = tuple(pictures.shape)
-        fits = len(shape) == 5 and shape[2] == self.channels
-        check(fits, "clips", list(shape), f"[B, T, {self.channels}, H, W]")
-        layout = self.layout(shape[3], shape[4], shape[1])
+        self.check_clips(pictures)
+        layout = self.layout(pictures.shape[3], pictures.shape[4], pictures.shape[1])
         ids = self.quantizer.nearest(self.encode_latents(pictures).movedim(1, -1))
         return from_ids(layout, ids.flatten(1))
 
@@ -124,9 +124,34 @@ class MAGVIT2FSQ(Tokenizer):
         latents = values.unflatten(1, tokens.layout.extent).movedim(-1, 1)
         return self.decode_latents(latents).clamp(-1, 1)
 
+    def steps_of(self, frames: int) -> int:
+        """No code tells of later frames; the first step is one frame, each other one four."""
+        check_frames(frames)
+        return 1 + frames // FRAMES_A_STEP
+
     def preview(self, tokens: Tokens) -> Tensor:
         """Return what is drawn so far; other places show what their ids say."""
         return self.decode(tokens)
+
+    @property
+    def last_layer(self) -> Tensor:
+        """Weights of the convolution that makes the pixels."""
+        last = self.decoder[-1]
+        assert isinstance(last, CausalConvolution3d)
+        return last.conv.weight
+
+    def reconstruct(self, pictures: Tensor, rng: torch.Generator | None = None) -> Reconstruction:
+        """Send clips [B, T, 3, H, W] through codes and back, with gradients.
+
+        Raises:
+            ConfigError: clips of a size or length that cannot be tokenised.
+        """
+        self.check_clips(pictures)
+        self.layout(pictures.shape[3], pictures.shape[4], pictures.shape[1])
+        vectors = self.encode_latents(pictures).movedim(1, -1)
+        quantized = self.quantizer(vectors)
+        shown = self.decode_latents(quantized.values.movedim(-1, 1).to(vectors))
+        return Reconstruction(shown, quantized.losses, vectors.detach(), quantized.ids)
 
     def encode_latents(self, clips: Tensor) -> Tensor:
         """Return latents before quantisation, float [B, D, t, h, w], of [B, T, 3, H, W]."""

@@ -17,7 +17,7 @@ class Reconstruction:
     """Pictures that went through a tokenizer and back, with gradients.
 
     Args:
-        pictures: float [B, C, H, W], not clamped.
+        pictures: float [B, C, H, W], or [B, T, C, H, W] of clips, not clamped.
         losses: of the latents, name -> float [], to be added up.
         vectors: float [..., D], what was quantised; None where nothing was.
         ids: int64, what they became; None where nothing was quantised.

@@ -83,6 +83,7 @@ class TiTokKL(Tokenizer):
         super().__init__()
         self.config = config
         self.width = config.latent
+        self.frames = config.frames
         stack = config.stack
         self.queries = nn.Parameter(stack.width**-0.5 * torch.randn(config.latents, stack.width))
         side, outputs = config.size // config.patch, 2 * config.latent
@@ -113,10 +114,8 @@ class TiTokKL(Tokenizer):
         Raises:
             ConfigError: clips of another size.
         """
-        shape = tuple(pictures.shape)
-        fits = len(shape) == 5 and shape[2] == self.channels
-        check(fits, "clips", list(shape), f"[B, T, {self.channels}, H, W]")
-        layout = self.layout(shape[3], shape[4], shape[1])
+        self.check_clips(pictures)
+        layout = self.layout(pictures.shape[3], pictures.shape[4], pictures.shape[1])
         means = self.moments(pictures).chunk(2, dim=2)[0]
         values = means.transpose(2, 3).flatten(1, 2)
         return from_values(layout, functional.normalize(values, dim=-1))
@@ -129,6 +128,10 @@ class TiTokKL(Tokenizer):
         frames = tokens.layout.extent[0]
         latents = tokens.values.unflatten(1, (frames, -1)).transpose(2, 3)
         return self.paint(self.code_logits(latents)).clamp(-1, 1)
+
+    def steps_of(self, frames: int) -> int:
+        """A frame is encoded by itself."""
+        return frames
 
     def preview(self, tokens: Tokens) -> Tensor:
         """Return the clips of what is drawn so far, noise included."""

@@ -38,14 +38,17 @@ class Feed:
             self.augment = crop.augment
             crop = CentreCrop(data.size)
         self.share = share
-        fits = len(source) * 3 * data.size**2 <= MEMORY
+        fits = len(source) * max(1, data.frames) * 3 * data.size**2 <= MEMORY
         held = isinstance(crop, CentreCrop) and fits
         self._pictures: _Held | _Streamed = (
             _Held(source, data, seed) if held else _Streamed(source, crop, data, seed, share)
         )
 
     def pieces(self, step: int) -> list[Tensor]:
-        """Return the pictures of this process's pieces of a step, uint8 [n, 3, H, W] each."""
+        """Return the pictures of this process's pieces of a step, uint8 [n, 3, H, W] each.
+
+        Clips are [n, T, 3, H, W].
+        """
         levels = self._pictures.read(step, self.share.first(step), self.share.size)
         return list(levels.split(self.share.piece_size))
 

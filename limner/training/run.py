@@ -126,10 +126,12 @@ class RunFolder:
         self.write(METRICS, json.dumps(dict(metrics), indent=2) + "\n")
 
     def draw_samples(self, pipeline: Pipeline, sample: SampleRecipe, seed: int, name: str) -> None:
-        """Write a picture with a row of samples for each class."""
+        """Write a picture with a row of samples for each class, or one where none is asked for."""
         settings = sample.draw() | {"seed": seed}
         rows = range(max(1, min(len(pipeline.classes), SHOWN_CLASSES)))
-        drawn = pipeline(classes=[row for row in rows for _ in range(sample.each)], **settings)
+        classes = [row for row in rows for _ in range(sample.each)]
+        asked = {"classes": classes} if pipeline.generator.condition.by else {"count": sample.each}
+        drawn = pipeline(**asked, **settings)
         save_png(contact_sheet(drawn.pictures, sample.each), self.path / name, settings)
 
 

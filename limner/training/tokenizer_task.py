@@ -32,7 +32,7 @@ from limner.training.measure import shared_means
 from limner.training.parts import build_part
 from limner.training.perceptual import perceptual_network
 from limner.training.pieces import Share
-from limner.training.prepare import split
+from limner.training.prepare import layout_of, split
 from limner.training.recipe import TokenizerRecipe
 from limner.training.run import RunFolder
 from limner.training.task import Measured, Piece, Player
@@ -47,7 +47,7 @@ class Seen:
     """What the players share of a piece.
 
     Args:
-        pictures: float [n, 3, H, W].
+        pictures: float [n, 3, H, W], or clips [n, T, 3, H, W].
         shown: their reconstructions, detached.
         vectors: what was quantised.
         ids: what it became.
@@ -82,13 +82,14 @@ class AutoencoderLoss(nn.Module):
         # smaller pictures count like the whole, but for the discriminator: it needs some size
         codes = made.loss.new_zeros(())
         smaller = [objective.plain_loss(like, shown, codes).total for shown, like in made.smaller]
+        pictures, shown = frames_of(seen.pictures), frames_of(made.pictures)
         if objective.plays(piece.step):
             with _frozen(objective.discriminator):
                 whole = objective.autoencoder_loss(
-                    seen.pictures, made.pictures, made.loss, tokenizer.last_layer, piece.step
+                    pictures, shown, made.loss, tokenizer.last_layer, piece.step
                 )
         else:
-            whole = objective.plain_loss(seen.pictures, made.pictures, made.loss)
+            whole = objective.plain_loss(pictures, shown, made.loss)
         return LossBreakdown(sum(smaller, start=whole.total), whole.parts)
 
 
@@ -107,9 +108,9 @@ class DiscriminatorLoss(nn.Module):
     def forward(self, piece: Piece) -> LossBreakdown:
         """Return the loss on real pictures and on what the autoencoder showed."""
         seen, (objective,) = piece.content, self._objective
-        return LossBreakdown(
-            objective.discriminator_loss(seen.pictures, seen.shown, piece.step), {}
-        )
+        assert seen.shown is not None
+        pictures, shown = frames_of(seen.pictures), frames_of(seen.shown)
+        return LossBreakdown(objective.discriminator_loss(pictures, shown, piece.step), {})
 
 
 class TokenizerTask:
@@ -146,12 +147,12 @@ class TokenizerTask:
         self.keeper = None if self.upkeep is None else self.upkeep.to(engine.device)
         self.players = self._players()
         self.share = Share(recipe.budget, recipe.seed, engine)
+        self.layout = layout_of(self.network, recipe.data)  # raises where sizes do not fit
         train, held_out = split(recipe.data)
         self.feed = Feed(train, recipe.data, recipe.seed, self.share)
         step = 1 + len(held_out) // MOST_MEASURED
         chosen = held_out.at(range(0, len(held_out), step))
         self.held_out = collect(chosen, recipe.data.size, recipe.data.unreadable)
-        self.network.layout(recipe.data.size, recipe.data.size)  # raises where sizes do not fit
         self.pictures = len(train)
 
     def start(self) -> None:
@@ -163,8 +164,7 @@ class TokenizerTask:
             return
         quantizer = self.trainable.quantizer
         assert quantizer is not None
-        places = len(self.network.layout(self.recipe.data.size, self.recipe.data.size))
-        wanted = 1 + VECTORS_A_CODE * quantizer.codebook_size // places
+        wanted = 1 + VECTORS_A_CODE * quantizer.codebook_size // len(self.layout)
         vectors, ids = [], []
         self.network.eval()
         with torch.no_grad():
@@ -214,7 +214,7 @@ class TokenizerTask:
     def _measured(self, chosen: Tensor) -> Measured:
         """Measure the held-out pictures at int64 [n]."""
         weight = self.recipe.objective.perceptual
-        layout = self.network.layout(self.recipe.data.size, self.recipe.data.size)
+        layout = self.layout
         codes = self.network.codebook_size
         counts = [CodeCounts(codes) for _ in layout.segments] if codes else []
 
@@ -225,6 +225,8 @@ class TokenizerTask:
             for segment, each in enumerate(counts):
                 assert tokens.ids is not None
                 each.update(tokens.ids[:, layout.span(segment)].cpu())
+            baseline = _baseline(pictures)
+            pictures, shown = frames_of(pictures), frames_of(shown)
             looks = self.objective.distances(pictures, shown).mean()
             error = (pictures - shown).abs().mean()
             pictures, shown = pictures.float().cpu(), shown.float().cpu()
@@ -234,6 +236,7 @@ class TokenizerTask:
                 "perceptual": float(looks),
                 "psnr": float(psnr(shown, pictures).mean()),
                 "ssim": float(ssim(shown, pictures).mean()),
+                **baseline,
             }
 
         self.network.eval()
@@ -265,7 +268,8 @@ class TokenizerTask:
 
     def describe(self) -> str:
         """Return what is trained on what, in a line."""
-        counts = f"{self.pictures:,} pictures, {len(self.held_out):,} held out"
+        noun = "clips" if self.recipe.data.frames else "pictures"
+        counts = f"{self.pictures:,} {noun}, {len(self.held_out):,} held out"
         return (
             f"{self.recipe.name}: {parameter_count(self.network):,} parameters, {counts}, "
             f"on {self.engine.device}"
@@ -295,6 +299,8 @@ class TokenizerTask:
         """Return held-out quality and use of the codes."""
         held_out = metrics["held_out"]
         text = f"held-out PSNR {held_out['psnr']:.2f} dB, SSIM {held_out['ssim']:.3f}"
+        if "psnr_mean_frame" in held_out:
+            text += f" (the mean frame repeated: {held_out['psnr_mean_frame']:.2f} dB)"
         if "usage" in held_out:
             text += (
                 f", {held_out['usage']:.0%} of codes used (perplexity {held_out['perplexity']:.0f})"
@@ -316,18 +322,33 @@ class TokenizerTask:
     def _show(self, tokenizer: Tokenizer, name: str) -> None:
         pictures = self._some(self.recipe.shown)
         shown = tokenizer.decode(tokenizer.encode(pictures.to(tokenizer.device))).float().cpu()
-        rows = [pair for part in zip(pictures.split(8), shown.split(8)) for pair in part]
-        sheet = contact_sheet(torch.cat(rows), min(8, len(pictures)))
+        across = min(8, len(pictures)) if pictures.dim() == 4 else 1  # of a clip, all its frames
+        rows = [pair for part in zip(pictures.split(across), shown.split(across)) for pair in part]
+        sheet = contact_sheet(torch.cat(rows), across)
         save_png(sheet, self.folder.path / name, {"recipe": self.recipe.name})
 
     def _some(self, count: int) -> Tensor:
-        """Evenly spread held-out pictures, at most so many, float [n, 3, H, W]."""
+        """Evenly spread held-out pictures, at most so many, float [n, (T,) 3, H, W]."""
         return self.held_out.to_float(self._spread_index(count))
 
     def _spread_index(self, count: int) -> Tensor:
         """Which pictures are evenly spread over those held out, at most so many, int64 [n]."""
         total = len(self.held_out)
         return torch.linspace(0, total - 1, min(count, total)).long()
+
+
+def frames_of(pictures: Tensor) -> Tensor:
+    """Return clips [B, T, C, H, W] as pictures [B T, C, H, W], and pictures as they are."""
+    return pictures.flatten(0, -4)
+
+
+def _baseline(pictures: Tensor) -> dict[str, float]:
+    """Return what a clip's mean frame reaches, repeated; nothing for pictures."""
+    if pictures.dim() == 4:
+        return {}
+    still = pictures.mean(dim=1, keepdim=True).expand_as(pictures)
+    quality = psnr(frames_of(still).float().cpu(), frames_of(pictures).float().cpu())
+    return {"psnr_mean_frame": float(quality.mean())}
 
 
 @contextmanager

@@ -61,6 +61,16 @@ SMALL = {
     ],
     "two sets": ["--resamples", "20", "--device", "cpu"],
     "heads": ["--set", "heads=2"],
+    "clips": [
+        *("--data.size", "16", "--evaluations", "1", "--device", "cpu", "--sample.each", "1"),
+        *("--model.config.stack", "{width: 64, depth: 1, heads: 1}", "--model.config.block", "4"),
+        *("--model.config.head.steps", "2", "--budget", "{steps: 4, batch: 8}"),
+    ],
+    "clip tokenizer": [
+        *("--data.size", "16", "--evaluations", "1", "--device", "cpu", "--perceptual", "null"),
+        *("--tokenizer.config.widths", "[8, 8, 8]", "--data.classes", "[Activities]"),
+        *("--budget", "{steps: 2, batch: 4}"),
+    ],
 }
 
 
