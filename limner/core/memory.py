@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
 from limner.core.row import Row
 from limner.core.slots import ABSENT, Slots, Visible, attention_mask, everything
+from limner.core.stretches import Stretches, stretches_of
 
 
 class Reading(Protocol):
@@ -140,7 +142,7 @@ class NoMemory:
 
     def read(self, rows: Sequence[Row], slots: Slots, visible: Visible) -> Reading:
         """Open a pass whose slots see each other and nothing else."""
-        return PassReading(shared_mask(visible, slots))
+        return PassReading(seen_among(visible, slots))
 
     def mark(self, row: Row) -> Any:
         """Return nothing: there is nothing to mark."""
@@ -161,11 +163,12 @@ class PassReading:
     """The slots of one pass see each other, and nothing is remembered.
 
     Args:
-        mask: bool [R or 1, 1, L, L], who sees whom; None: every slot sees every slot.
+        seen: bool [R or 1, 1, L, L], who sees whom; or the stretches that this comes to; None:
+            every slot sees every slot.
     """
 
-    def __init__(self, mask: Tensor | None = None) -> None:
-        self.mask = mask
+    def __init__(self, seen: Tensor | Stretches | None = None) -> None:
+        self.seen = seen
 
     def attend(
         self,
@@ -177,7 +180,9 @@ class PassReading:
         dropout: float = 0.0,
     ) -> Tensor:
         """See `Reading.attend`."""
-        return scaled_attention(query, key, value, self.mask, scale, dropout)
+        if isinstance(self.seen, Stretches):
+            return stretched_attention(query, key, value, self.seen, scale, dropout)
+        return scaled_attention(query, key, value, self.seen, scale, dropout)
 
     def recur(self, layer: int, recurrence: Recurrence, x: Tensor) -> Tensor:
         """See `RecurrentReading.recur`."""
@@ -187,13 +192,16 @@ class PassReading:
         """Do nothing."""
 
 
-def shared_mask(visible: Visible, slots: Slots) -> Tensor | None:
-    """Return the mask of slots among themselves, bool [R or 1, 1, L, L]; None: all is seen.
+def seen_among(visible: Visible, slots: Slots) -> Tensor | Stretches | None:
+    """Return what slots see among themselves, as `PassReading` takes it.
 
-    Rows whose slots are one and the same share one mask.
+    Rows whose slots are one and the same share one mask, or need none.
     """
     if visible is everything and not bool((slots.since == ABSENT).any()):
         return None
+    stretches = stretches_of(visible, slots)
+    if stretches is not None:
+        return stretches
     slots = slots.row(0) if slots.shared else slots
     return as_heads(attention_mask(visible, slots, slots))
 
@@ -220,3 +228,31 @@ def scaled_attention(
     return functional.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale, enable_gqa=grouped
     )
+
+
+def stretched_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    stretches: Stretches,
+    scale: float | None = None,
+    dropout: float = 0.0,
+) -> Tensor:
+    """Softmax attention over [R, heads, L, d], stretch by stretch: nothing is masked or stored."""
+    if stretches.single:
+        grouped = query.shape[1] != key.shape[1]
+        return functional.scaled_dot_product_attention(
+            query, key, value, is_causal=True, dropout_p=dropout, scale=scale, enable_gqa=grouped
+        )
+    parts = [
+        scaled_attention(
+            query[:, :, begin:end],
+            key[:, :, first:end],
+            value[:, :, first:end],
+            None,
+            scale,
+            dropout,
+        )
+        for first, begin, end in stretches.bounds
+    ]
+    return torch.cat(parts, dim=2)

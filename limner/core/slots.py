@@ -60,7 +60,7 @@ class Slots:
     @property
     def shared(self) -> bool:
         """True for a batch whose rows are one and the same."""
-        return self.place.dim() == 2 and self.place.stride(0) == 0
+        return self.place.dim() == 2 and (len(self.place) == 1 or self.place.stride(0) == 0)
 
     def row(self, index: int) -> Slots:
         """Return the slots of one row of a batch, padding included."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from limner.core.errors import check
 from limner.core.layout import Layout
-from limner.core.memory import PassReading, Reading, as_heads, scaled_attention
+from limner.core.memory import PassReading, as_heads, scaled_attention
 from limner.layers.adaln import AdaLNBlock, AdaLNOutput, Modulation
 from limner.layers.attention import SelfAttention
 from limner.layers.mlp import GEGLU
@@ -119,12 +119,12 @@ class FlowTransformer(nn.Module):
         config, place = self.config, places.token.clamp(min=0).to(noisy.device)
         position = (config.head_width, config.span, config.base, noisy.dtype)
         rotation = spanning_rotation(places.layout, place, *position)
-        reading = PassReading(places.mask())
+        mask = places.mask()
         clock = self.time(time)
         guide = clock + self.condition(condition)
         x = self.into(noisy)
         for block in self.blocks:
-            x = block(x, reading, rotation, clock, guide, condition)
+            x = block(x, mask, rotation, clock, guide, condition)
         out: Tensor = self.out(self.norm(x, guide))
         return out
 
@@ -153,14 +153,14 @@ class FlowBlock(AdaLNBlock):
     def forward(  # type: ignore[override]
         self,
         x: Tensor,
-        reading: Reading,
+        mask: Tensor | None,
         rotation: Tensor,
         clock: Tensor,
         guide: Tensor,
         condition: Tensor,
     ) -> Tensor:
         """Map float [R, n, width] to the same shape; arguments as of `CrossFlowBlock.forward`."""
-        return super().forward(x, reading, guide, rotation)
+        return super().forward(x, PassReading(mask), guide, rotation)
 
 
 class CrossFlowBlock(nn.Module):
@@ -185,7 +185,7 @@ class CrossFlowBlock(nn.Module):
     def forward(
         self,
         x: Tensor,
-        reading: PassReading,
+        mask: Tensor | None,
         rotation: Tensor,
         clock: Tensor,
         guide: Tensor,
@@ -194,16 +194,17 @@ class CrossFlowBlock(nn.Module):
         """Map float [R, n, width] to the same shape.
 
         Args:
-            reading: who sees whom.
+            mask: bool [R or 1, 1, n, n], who sees whom; None: all see all.
             rotation: float [R or 1, 1, n, head_width / 2, 2].
             clock: embedded time, float [R, 1 or n, width].
             guide: embedded time and condition, float [R, n, width].
             condition: float [R, n, condition], as it comes.
         """
         gate, scale, shift = self.attention_modulation(clock).unbind(-2)
+        reading = PassReading(mask)
         x = x + gate * self.attention(self.norm(x) * (1 + scale) + shift, reading, rotation)
         source = self.condition_norm(condition)
-        x = x + self.cross(self.query_norm(x), source, rotation, reading.mask)
+        x = x + self.cross(self.query_norm(x), source, rotation, mask)
         gate, scale, shift = self.mlp_modulation(guide).unbind(-2)
         out: Tensor = x + gate * self.mlp(self.norm(x) * (1 + scale) + shift)
         return out

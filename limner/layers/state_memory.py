@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from limner.core.errors import LimnerError
-from limner.core.memory import PassReading, Recurrence, State, shared_mask
+from limner.core.memory import PassReading, Recurrence, State, seen_among
 from limner.core.row import Row
 from limner.core.slots import ABSENT, Slots, Visible
 from limner.layers.places import Places, grown
@@ -96,7 +96,7 @@ class StateReading(PassReading):
     def __init__(
         self, memory: StateMemory, rows: list[int], slots: Slots, visible: Visible
     ) -> None:
-        super().__init__(shared_mask(visible, slots))
+        super().__init__(seen_among(visible, slots))
         self.memory = memory
         self.rows = rows
         real = (slots.since != ABSENT).sum(-1)
