@@ -45,9 +45,10 @@ def test_it_leaves_pictures_and_a_report(tmp_path: Path, monkeypatch: pytest.Mon
     assert "report.html" in said
     assert json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
     page = (folder / "report.html").read_text()
-    # the page needs nothing beside it: all pictures are inside, and the animation
+    # the page needs nothing beside it: all pictures are inside, and the animations
     assert page.count("data:image/png;base64,") > 2 * quickstart.EACH
-    assert page.count("data:image/gif;base64,") == 1
+    assert page.count("data:image/gif;base64,") == 2  # by the packaged model, and by its own
+    assert (folder / "shipped.gif").is_file()
     assert 'src="http' not in page and "<svg" in page
     assert Pipeline.from_pretrained(folder)(classes=["Flags"]).pictures.shape == (1, 3, 32, 32)
 

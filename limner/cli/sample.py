@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,22 +29,25 @@ if TYPE_CHECKING:
 
 CLIP_OPTIONS = ("first_frames", "given", "out", "fps")
 
+_NAME = re.compile(r"[~.]?[\w.~-]*/\S*")  # what has a slash and no spaces is a path or on the hub
+
 
 def add(verbs: Verbs) -> None:
     """Add the verb."""
     parser = verbs.add_parser(
         "sample",
         help="draw pictures or clips",
-        description="Draw pictures: `limner sample runs/mine --class cat`, or by a text, `limner "
-        "sample runs/mine 'a red fox'`. Every file carries its settings: `limner sample --from "
-        "picture.png` draws it again, bit for bit. Clips are GIF or MP4 files, beside a PNG of "
-        "their frames in a row.",
+        description="Draw pictures: `limner sample 'a red fox'` with the packaged model, `limner "
+        "sample runs/mine --class cat` with one of yours. Every file carries its settings: "
+        "`limner sample --from picture.png` draws it again, bit for bit. Clips are GIF or MP4 "
+        "files, beside a PNG of their frames in a row.",
     )
     parser.add_argument(
         "words",
         nargs="*",
-        metavar="PIPELINE [TEXT]",
-        help="a folder, or user/name on the hub; then prompts, for models that read them",
+        metavar="PIPELINE | TEXT",
+        help="a folder, user/name on the hub or the packaged emoji, which may be left out; then "
+        "prompts",
     )
     parser.add_argument("--from", dest="source", metavar="PNG", help="draw this picture again")
     parser.add_argument(
@@ -94,9 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         return redraw(
             arguments.source, arguments.moved or next(iter(arguments.words), None), arguments
         )
-    if not arguments.words:
-        raise UsageError("PIPELINE is missing: give its folder, or a picture by --from")
-    where, *said = arguments.words
+    where, said = named(arguments.words)
     if said:
         arguments.prompts = [*said, *(arguments.prompts or ())]
     pictures, settings = pictures_asked(arguments), settings_given(arguments)
@@ -106,8 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
     from limner.cli.drawing import draw_all
     from limner.cli.pipelines import load
 
-    named = arguments.device, arguments.dtype, arguments.text_encoder, arguments.draft
-    loaded = load(where, *named)
+    loaded = load(where, arguments.device, arguments.dtype, arguments.text_encoder, arguments.draft)
     tally = None if arguments.draft is None else _tally(loaded.pipeline)
     code = draw_all(
         loaded,
@@ -144,3 +146,23 @@ def _continued(arguments: argparse.Namespace) -> Edit | None:
         return None
     check(arguments.given is None or arguments.given > 0, "given", arguments.given, "1 or more")
     return Edit("continue", str(Path(arguments.first_frames).resolve()), keep=arguments.given)
+
+
+def named(words: Sequence[str]) -> tuple[str, list[str]]:
+    """Return which pipeline words name, the packaged one if none, and what is said beside it.
+
+    Raises:
+        UsageError: nothing is said.
+    """
+    from limner.hub.shipped import FIRST, shipped_pipelines
+
+    if not words:
+        raise UsageError(
+            "say what to draw, `limner sample 'a red fox'`, or with what: a folder, or a picture "
+            "by --from"
+        )
+    first = words[0]
+    looks_like_one = _NAME.fullmatch(first) or Path(first).expanduser().exists()
+    if looks_like_one or first in shipped_pipelines():
+        return first, list(words[1:])
+    return FIRST, list(words)

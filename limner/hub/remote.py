@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from limner.core.errors import CheckpointError, MissingExtra
+from limner.hub.shipped import shipped
 
 INDEX = "limner.json"
 _REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
@@ -19,7 +20,8 @@ def resolve(path_or_name: str | Path, revision: str | None = None) -> Path:
     """Return the local directory of a checkpoint; one on the hub is downloaded first.
 
     Args:
-        path_or_name: a directory, or a hub id "user/name".
+        path_or_name: a directory, the name of what comes with the package ("emoji"), or a hub id
+            "user/name".
         revision: branch, tag or commit on the hub.
 
     Raises:
@@ -30,6 +32,9 @@ def resolve(path_or_name: str | Path, revision: str | None = None) -> Path:
     if local.is_dir():
         return local
     name = str(path_or_name)
+    in_package = shipped(name)
+    if in_package is not None:
+        return in_package
     if local.exists() or not _REPOSITORY.fullmatch(name):
         raise CheckpointError(
             f"{name!r} is neither a directory nor the id of a checkpoint on the hub (user/name)"

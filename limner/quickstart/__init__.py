@@ -1,7 +1,8 @@
-"""The first thing a newcomer runs: limner learns from real pictures and draws new ones.
+"""The first thing a newcomer runs: limner draws, then learns from real pictures and draws again.
 
-In a few minutes on two CPU cores a small class-conditional LlamaGen is trained on the packaged
-emoji, draws while one watches, and writes a report that shows what it learned and what it copied.
+Within seconds the packaged model draws what captions ask for. Then, in a few minutes on two CPU
+cores, a small class-conditional LlamaGen is trained on the packaged emoji, draws while one watches,
+and a report shows what it learned and what it copied.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from limner.data import PictureSet, load_pictures
 from limner.evaluation.classifier import train_classifier
 from limner.pipeline import Pipeline
 from limner.quickstart.report import EACH, Drawn, write_report
+from limner.quickstart.shipped import draw_shipped, save_shown
 from limner.show.animation import save_animation
 from limner.show.grid import contact_sheet
 from limner.show.png import save_png
@@ -34,7 +36,7 @@ CLASSIFIER_SECONDS = 25.0
 def run(
     output: str = "runs/quickstart", seconds: float = 180.0, console: Console | None = None
 ) -> dict[str, Any]:
-    """Train, draw, measure and report.
+    """Draw, train, draw, measure and report.
 
     Args:
         output: folder of the run.
@@ -51,22 +53,26 @@ def run(
     recipe = load_recipe(RECIPE, {"output": output, "budget.seconds": seconds, "sample.each": 0})
     assert isinstance(recipe, Recipe)
     torch.set_num_threads(quickest_threads())
-    console.print(f"[bold]1/3[/] learning from real pictures for {seconds:.0f} s ({RECIPE})")
+    console.print("[bold]1/4[/] the packaged model draws")
+    shown = draw_shipped(console)
+
+    console.print(f"[bold]2/4[/] learning from real pictures for {seconds:.0f} s ({RECIPE})")
     trained = train(recipe)
 
-    console.print("[bold]2/3[/] drawing")
+    console.print("[bold]3/4[/] drawing")
     drawn = draw(trained.pipeline, console)
 
-    console.print("[bold]3/3[/] measuring: which class does a classifier see in the pictures?")
+    console.print("[bold]4/4[/] measuring: which class does a classifier see in the pictures?")
     pictures = load_pictures(recipe.data.source, recipe.data.size, recipe.data.classes)
     learned, held_out = pictures.split(recipe.data.held_out)
     metrics = trained.metrics | measure(drawn, pictures, seconds=CLASSIFIER_SECONDS)
 
     folder = Path(trained.directory)
     save_pictures(folder, drawn, recipe)
+    save_shown(shown, folder)
     with replaced(folder / "metrics.json") as temporary:
         temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    write_report(folder, trained.pipeline, drawn, learned, held_out, metrics)
+    write_report(folder, shown, trained.pipeline, drawn, learned, held_out, metrics)
     _say(console, folder, metrics)
     return metrics
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from limner.data import PictureSet
 from limner.evaluation.neighbours import nearest_pictures
 from limner.pipeline import Pipeline
+from limner.quickstart.shipped import Shown
 from limner.show.report import Report
 
 EACH = 8  # pictures drawn of every class
@@ -35,6 +36,7 @@ class Drawn:
 
 def write_report(
     folder: Path,
+    shown: Shown,
     pipeline: Pipeline,
     drawn: Drawn,
     learned: PictureSet,
@@ -44,15 +46,17 @@ def write_report(
     """Write report.html."""
     report = Report(
         "limner quickstart",
-        "A small LlamaGen learned from packaged emoji (Twemoji, CC-BY 4.0) on this machine, and "
-        "drew new ones token by token.",
+        "First the packaged model drew what it was asked for; then a smaller one learned from "
+        "packaged emoji (Twemoji, CC-BY 4.0) on this machine, and drew new ones token by token.",
     )
+    _show_shipped(report, folder, shown)
     _show_drawn(report, folder, pipeline, drawn)
     _show_numbers(report, folder, metrics)
     _show_real(report, pipeline, held_out)
     _show_nearest(report, drawn, learned)
     report.section("Go on")
     report.code(
+        'limner sample "a red fox" --style noto --count 4 --grid\n'
         f"limner sample {folder} --class Flags --count 16 --grid\n"
         "limner train llamagen/tiny --budget.seconds 1800 --output runs/longer\n"
         "limner models"
@@ -60,9 +64,21 @@ def write_report(
     report.save(folder / "report.html")
 
 
+def _show_shipped(report: Report, folder: Path, shown: Shown) -> None:
+    report.section(
+        "Drawn by the packaged model",
+        "By a caption and a style; a row a style: " + ", ".join(shown.styles) + ". It learned from "
+        "the drawings of three artists; how well is told in the documentation.",
+    )
+    report.animation(folder / "shipped.gif", side=66 * len(shown.captions) * 2)
+    for number in range(len(shown.styles)):
+        row = slice(number * len(shown.captions), (number + 1) * len(shown.captions))
+        report.pictures(shown.pictures[row], shown.captions, side=96)
+
+
 def _show_drawn(report: Report, folder: Path, pipeline: Pipeline, drawn: Drawn) -> None:
     report.section(
-        "Drawn just now",
+        "Learned and drawn just now",
         f"A row a class: {', '.join(pipeline.classes)}. Every picture is 8 x 8 tokens, each drawn "
         "after all that stand before it, from the top left to the bottom right.",
     )

@@ -66,7 +66,7 @@ def test_a_reader_that_stops_early_is_no_mistake() -> None:
         (["sample", "x", "--dtype", "flaot32"], "did you mean 'float32'?"),
         (["sample", "x", "--count", "0"], "count=0 is not accepted"),
         (["sample", "./x", "--class", *"abc", "--prompt", *"de"], "as many as classes, 3"),
-        (["sample"], "PIPELINE is missing"),
+        (["sample"], "say what to draw"),
         (["train"], "required: RECIPE"),
         (["convert", "file", "folder", "--set", "heads"], "write NAME=VALUE"),
         (["models", "--plugin", "nowhere.py"], "plugin='nowhere.py' is not accepted"),

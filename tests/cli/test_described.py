@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from limner.cli.sample import named
 from limner.core.errors import CheckpointError, ConfigError
 from limner.data import open_source
 from limner.evaluation.asking import asking_for
+from limner.hub.shipped import FIRST
 from limner.models.llamagen import LlamaGen, LlamaGenConfig
 from limner.pipeline import Pipeline
 from limner.show import read_settings
@@ -99,6 +101,14 @@ def test_the_command_asks_by_words_and_styles(limner, folder: Path) -> None:
     assert again.code == 0, again.err
     refused = limner("sample", folder, "fox", "--style", "oil")
     assert refused.code == 2 and "style 'oil'" in refused.err
+
+
+def test_the_first_word_names_a_pipeline_if_it_can(tmp_path: Path) -> None:
+    assert named(["a red fox"]) == (FIRST, ["a red fox"])
+    assert named([str(tmp_path), "fox"]) == (str(tmp_path), ["fox"])
+    assert named(["user/model", "fox", "owl"]) == ("user/model", ["fox", "owl"])
+    assert named(["runs/not-there"]) == ("runs/not-there", [])
+    assert named(["cat and/or dog"]) == (FIRST, ["cat and/or dog"])
 
 
 def test_an_evaluation_asks_for_captions_in_their_styles(described: Pipeline) -> None:

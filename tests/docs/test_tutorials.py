@@ -128,7 +128,11 @@ def test_the_first_page_runs(trained: Path) -> None:
     command = ["train", "llamagen/tiny", *GENERATOR, *classes, "--output", "runs/quickstart"]
     assert main(command) == 0
     run_page(START, SMALL)
+
+
+def test_the_readme_runs(trained: Path) -> None:
     run_page("README.md", SMALL)
+    assert (trained / "fox.png").is_file()
 
 
 @pytest.mark.parametrize("page", [START, "README.md", FIRST, *OTHERS])
