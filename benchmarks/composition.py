@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from record import RESULTS, circumstances
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from limner.core.seeds import seeded
 from limner.data import PictureSet
@@ -36,6 +37,7 @@ from limner.training.prepare import split
 RECIPE = "emoji/generator"
 BATCH = 32
 SHOWN = 16  # pairs on the page
+PLACES = 8  # rows and columns of the maps that pictures are compared by
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +77,13 @@ class Gallery:
         self.network = load_features()
         self.style = [key.split("/", 1)[0] for key in pictures.keys]
         with torch.no_grad():
-            parts = [self.network(part) for part in pictures.to_float().split(128)]
+            parts = [self.looked_at(part) for part in pictures.to_float().split(128)]
         self.maps = [torch.cat(stage) for stage in zip(*parts, strict=True)]
+
+    def looked_at(self, pictures: Tensor) -> list[Tensor]:
+        """Return the network's maps, averaged to few places: a shift by a pixel does not matter."""
+        maps = self.network(pictures)
+        return [adaptive_avg_pool2d(each, min(each.shape[-1], PLACES)) for each in maps]
 
     @torch.no_grad()
     def ranks(self, shown: Tensor, true: list[int]) -> Tensor:
@@ -89,7 +96,7 @@ class Gallery:
         ranks = []
         for picture, index in zip(shown, true, strict=True):
             among = [i for i, style in enumerate(self.style) if style == self.style[index]]
-            asked = [each.expand(len(among), -1, -1, -1) for each in self.network(picture[None])]
+            asked = [each.expand(len(among), -1, -1, -1) for each in self.looked_at(picture[None])]
             equal = [each.new_ones(each.shape[1]) for each in asked]
             distance = feature_distance(asked, [each[among] for each in self.maps], equal)
             ranks.append(int((distance < distance[among.index(index)]).sum()))
