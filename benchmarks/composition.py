@@ -32,7 +32,7 @@ from limner.layers.feature_distances import feature_distance
 from limner.pipeline import Pipeline
 from limner.show import contact_sheet, save_png
 from limner.training import load_recipe
-from limner.training.prepare import split
+from limner.training.prepare import open_data
 
 RECIPE = "emoji/generator"
 BATCH = 32
@@ -139,9 +139,9 @@ def main() -> None:
     arguments = parser.parse_args()
     pipeline = Pipeline.from_pretrained(arguments.pipeline)
     data = load_recipe(RECIPE, {}).data
-    learned, held_out = split(data)
-    everything = collect(learned, data.size), collect(held_out, data.size)
-    pictures = _joined(*everything)
+    whole = open_data(data)
+    learned, held_out = whole.split(data.held_out)
+    pictures = collect(whole, data.size)
     pairs = find_pairs(pictures, learned, held_out)
     if arguments.pairs is not None:
         chosen = _spread(len(pairs.true), arguments.pairs)
@@ -183,16 +183,6 @@ def main() -> None:
 def _spread(count: int, wanted: int) -> list[int]:
     """Return so many of `count` numbers, evenly; all if there are fewer."""
     return torch.linspace(0, count - 1, min(wanted, count)).long().tolist()
-
-
-def _joined(first: PictureSet, second: PictureSet) -> PictureSet:
-    return PictureSet(
-        torch.cat([first.pixels, second.pixels]),
-        torch.cat([first.labels, second.labels]),
-        first.classes,
-        first.captions + second.captions,
-        first.keys + second.keys,
-    )
 
 
 def _save_page(pictures: PictureSet, pairs: Pairs, rounds: list[Tensor], path: Any) -> None:

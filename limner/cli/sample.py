@@ -134,8 +134,10 @@ def _tally(pipeline: Pipeline) -> Tally:
 
 def _continued(arguments: argparse.Namespace) -> Edit | None:
     """Return what says that clips go on from first frames, if they do."""
-    fits = arguments.fps is None or 0 < arguments.fps <= 100
-    check(fits, "fps", arguments.fps, "above 0 and at most 100")
+    if arguments.fps is not None:
+        from limner.show.clip import check_rate
+
+        check_rate(arguments.fps, "fps")
     if arguments.out is not None:
         from limner.show.clip import check_clip_file
 

@@ -3,53 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from limner.core.errors import CheckpointError, MissingExtra
+from limner.conditions.frozen_text import FrozenTextEncoder
+from limner.core.errors import CheckpointError
 
 PLACEHOLDER = "<extra_id_0>"
 """A token of every T5 that texts do not use: it stands where a word is that T5 does not know."""
 
 
-class T5TextEncoder:
-    """A frozen T5 encoder of the `transformers` package.
+class T5TextEncoder(FrozenTextEncoder):
+    """A frozen T5 encoder of the `transformers` package."""
 
-    Args:
-        path_or_name: directory (or hub name) with the tokenizer and the encoder's weights.
-        length: tokens a prompt is padded or cut to.
-        device: where it runs.
-        dtype: of its weights.
-
-    Raises:
-        MissingExtra: transformers is not installed.
-        CheckpointError: the weights cannot be loaded.
-    """
-
-    def __init__(
-        self,
-        path_or_name: str,
-        length: int = 120,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        try:
-            from transformers import AutoTokenizer, T5EncoderModel
-        except ImportError:
-            raise MissingExtra("transformers", "text", "a T5 text encoder") from None
-        try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(path_or_name)
-            model: Any = T5EncoderModel.from_pretrained(path_or_name, dtype=dtype)
-        except Exception as error:  # of the network, the hub or any file: none can be told apart
-            first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise CheckpointError(
-                f"text_encoder={path_or_name!r} cannot be loaded: {first}"
-            ) from error
-        self.model = model.eval().to(device)
-        self.length = length
-        self.device = device
+    KIND, MODEL, LENGTH = "T5", "T5EncoderModel", 120
 
     def encode(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return float32 [B, length, width] and bool [B, length], text first."""
@@ -80,13 +48,7 @@ class T5TextEncoder:
     @torch.no_grad()
     def _read(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
         """Return features, which are present, and the prompts' tokens, on the CPU."""
-        batch = self.tokenizer(
-            list(prompts),
-            max_length=self.length,
-            padding="max_length",
-            truncation=True,
-            return_tensors="pt",
-        ).to(self.device)
+        batch = self.tokens(prompts)
         ids, present = batch["input_ids"], batch["attention_mask"]
         states = self.model(ids, attention_mask=present)
         return states.last_hidden_state.float().cpu(), present.bool().cpu(), ids.cpu()

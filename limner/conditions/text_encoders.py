@@ -6,7 +6,7 @@ import torch
 
 from limner.conditions.clip import CLIPTextEncoder
 from limner.conditions.t5 import T5TextEncoder
-from limner.core.errors import MissingExtra
+from limner.core.errors import load_extra
 
 
 def load_text_encoder(
@@ -22,12 +22,9 @@ def load_text_encoder(
         MissingExtra: transformers is not installed.
         CheckpointError: the weights cannot be loaded.
     """
+    transformers = load_extra("transformers", "text", "a text encoder")
     try:
-        from transformers import AutoConfig
-    except ImportError:
-        raise MissingExtra("transformers", "text", "a text encoder") from None
-    try:
-        kind = str(AutoConfig.from_pretrained(path_or_name).model_type)
+        kind = str(transformers.AutoConfig.from_pretrained(path_or_name).model_type)
     except Exception:  # which loading the weights then says in one line
         kind = ""
     encoder = CLIPTextEncoder if kind.startswith("clip") else T5TextEncoder

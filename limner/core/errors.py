@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from importlib import import_module
+from typing import Any
 
 
 class LimnerError(Exception):
@@ -30,6 +32,23 @@ class MissingExtra(LimnerError):
             f"{purpose} needs the package {package!r}: "
             f"install it with `pip install 'limner[{extra}]'`"
         )
+
+
+def load_extra(package: str, extra: str, purpose: str) -> Any:
+    """Return an optional package.
+
+    Args:
+        package: its name.
+        extra: of limner, that installs it.
+        purpose: what needs it, as messages begin.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        return import_module(package)
+    except ImportError:
+        raise MissingExtra(package, extra, purpose) from None
 
 
 def unknown(

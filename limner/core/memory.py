@@ -220,13 +220,18 @@ def scaled_attention(
     mask: Tensor | None,
     scale: float | None = None,
     dropout: float = 0.0,
+    causal: bool = False,
 ) -> Tensor:
-    """Softmax attention over [R, heads, L, d]; fewer key heads than query heads are shared."""
+    """Softmax attention over [R, heads, L, d]; fewer key heads than query heads are shared.
+
+    Args:
+        causal: every query sees the keys up to its own, without a mask.
+    """
     grouped = query.shape[1] != key.shape[1]
     if mask is not None:
         mask = mask.to(query.device)
     return functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, dropout_p=dropout, scale=scale, enable_gqa=grouped
+        query, key, value, mask, dropout, causal, scale=scale, enable_gqa=grouped
     )
 
 
@@ -240,10 +245,7 @@ def stretched_attention(
 ) -> Tensor:
     """Softmax attention over [R, heads, L, d], stretch by stretch: nothing is masked or stored."""
     if stretches.single:
-        grouped = query.shape[1] != key.shape[1]
-        return functional.scaled_dot_product_attention(
-            query, key, value, is_causal=True, dropout_p=dropout, scale=scale, enable_gqa=grouped
-        )
+        return scaled_attention(query, key, value, None, scale, dropout, causal=True)
     parts = [
         scaled_attention(
             query[:, :, begin:end],

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from limner.core.errors import MissingExtra
+from limner.core.errors import load_extra
 from limner.data.images import SUFFIXES, count_frames, decode, decode_frames
 from limner.data.source import stamp_of
 from limner.data.unreadable import Unreadable
@@ -132,11 +132,7 @@ def pyav() -> Any:
     Raises:
         MissingExtra: it is not installed.
     """
-    try:
-        import av
-    except ImportError:
-        raise MissingExtra("av", "video", "a video file") from None
-    return av
+    return load_extra("av", "video", "a video file")
 
 
 def is_film(path: Path) -> bool:

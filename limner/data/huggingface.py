@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from limner.core.errors import DataError, MissingExtra
+from limner.core.errors import DataError, load_extra
 from limner.data.columns import CAPTION, FILE, LABEL, check_captions, find_column, number_labels
 from limner.data.source import Source, stamp_of
 
@@ -127,7 +126,4 @@ def _labels(dataset: Any, name: str) -> tuple[Sequence[str], Sequence[int]]:
 
 
 def _library() -> Any:
-    try:
-        return import_module("datasets")
-    except ImportError:
-        raise MissingExtra("datasets", "data", "a Hugging Face dataset") from None
+    return load_extra("datasets", "data", "a Hugging Face dataset")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import torch
@@ -40,6 +41,8 @@ _TURNS = {
 }
 _SIDEWAYS = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
 
+_Read = TypeVar("_Read")
+
 
 @dataclass(frozen=True)
 class Header:
@@ -73,14 +76,7 @@ def decode(file: BinaryIO, name: str) -> Image.Image | Unreadable:
     Raises:
         DataError: it claims more pixels than Pillow's safety limit.
     """
-    try:
-        with _opened(file) as opened:
-            opened.load()  # what is cut off is found here, and not while EXIF data is looked for
-            return to_rgb(upright(opened))
-    except Image.DecompressionBombError as error:
-        raise _too_large(name, error) from error
-    except _BROKEN as error:
-        return Unreadable(_reason(error))
+    return _decoded(file, name, _loaded)
 
 
 def count_frames(file: BinaryIO) -> int | Unreadable:
@@ -112,21 +108,18 @@ def decode_frames(file: BinaryIO, name: str, wanted: range) -> list[Image.Image]
     Raises:
         DataError: it claims more pixels than Pillow's safety limit.
     """
-    try:
-        with _opened(file) as opened:
-            stored = _stored_frames(opened)
-            if wanted and wanted[-1] >= len(stored):
-                return Unreadable(f"it ends after {len(stored)} frames")
-            frames = []
-            for index in wanted:
-                opened.seek(stored[index])
-                opened.load()
-                frames.append(to_rgb(upright(opened)))
-            return frames
-    except Image.DecompressionBombError as error:
-        raise _too_large(name, error) from error
-    except _BROKEN as error:
-        return Unreadable(_reason(error))
+
+    def frames_of(opened: Image.Image) -> list[Image.Image] | Unreadable:
+        stored = _stored_frames(opened)
+        if wanted and wanted[-1] >= len(stored):
+            return Unreadable(f"it ends after {len(stored)} frames")
+        frames = []
+        for index in wanted:
+            opened.seek(stored[index])
+            frames.append(_loaded(opened))
+        return frames
+
+    return _decoded(file, name, frames_of)
 
 
 def _stored_frames(opened: Image.Image) -> list[int]:
@@ -168,11 +161,23 @@ def _opened(file: BinaryIO) -> Image.Image:
     return opened
 
 
-def _too_large(name: str, error: Exception) -> DataError:
-    return DataError(
-        f"picture {name!r} is too large to be safe ({error}): make it smaller than "
-        f"{Image.MAX_IMAGE_PIXELS} pixels or remove it"
-    )
+def _decoded(file: BinaryIO, name: str, read: Callable[[Image.Image], _Read]) -> _Read | Unreadable:
+    """Return what is read of a file, or why it cannot be; see `decode`."""
+    try:
+        with _opened(file) as opened:
+            return read(opened)
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            f"picture {name!r} is too large to be safe ({error}): make it smaller than "
+            f"{Image.MAX_IMAGE_PIXELS} pixels or remove it"
+        ) from error
+    except _BROKEN as error:
+        return Unreadable(_reason(error))
+
+
+def _loaded(opened: Image.Image) -> Image.Image:
+    opened.load()  # what is cut off is found here, and not while EXIF data is looked for
+    return to_rgb(upright(opened))
 
 
 def _reason(error: Exception) -> str:

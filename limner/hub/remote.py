@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from limner.core.errors import CheckpointError, MissingExtra
+from limner.core.errors import CheckpointError, load_extra
 from limner.hub.shipped import shipped
 
 INDEX = "limner.json"
@@ -122,8 +122,4 @@ def _first(error: Exception) -> str:
 
 
 def _hub(purpose: str) -> Any:
-    try:
-        import huggingface_hub
-    except ImportError:
-        raise MissingExtra("huggingface_hub", "hub", f"{purpose} checkpoints") from None
-    return huggingface_hub
+    return load_extra("huggingface_hub", "hub", f"{purpose} checkpoints")

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from limner.core.errors import DataError, MissingExtra, check
+from limner.core.errors import DataError, check, load_extra
 from limner.core.files import replaced
 from limner.show.animation import save_animation
 from limner.show.images import Pictures, to_images
@@ -29,9 +29,14 @@ def check_clip_file(path: str | os.PathLike[str], rate: float = RATE) -> None:
     """
     suffix = Path(path).suffix.lower()
     check(suffix in SUFFIXES, "path", str(path), f"a name that ends in {' or '.join(SUFFIXES)}")
-    check(0 < rate <= 100, "rate", rate, "above 0 and at most 100 frames a second")
+    check_rate(rate)
     if suffix == ".mp4":
         _pyav()
+
+
+def check_rate(rate: float, name: str = "rate") -> None:
+    """Raise ConfigError, which calls it by a name, for frames a second that are not accepted."""
+    check(0 < rate <= 100, name, rate, "above 0 and at most 100 frames a second")
 
 
 def save_clip(frames: Pictures, path: str | os.PathLike[str], rate: float = RATE) -> None:
@@ -74,8 +79,4 @@ def _write_video(images: Sequence[Image.Image], path: Path, rate: float) -> None
 
 
 def _pyav() -> Any:
-    try:
-        import av
-    except ImportError:
-        raise MissingExtra("av", "video", "an MP4 file") from None
-    return av
+    return load_extra("av", "video", "an MP4 file")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import builtins
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -161,14 +161,7 @@ def test_a_window_has_frames(fields: dict[str, int]) -> None:
 
 
 def test_videos_need_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load = builtins.__import__
-
-    def without(name: str, *rest: Any) -> Any:
-        if name == "av":
-            raise ImportError(name)
-        return load(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "av", None)
     assert len(FilmSource(folder / "rising", Window(2))) == 10
     for use in (
         lambda: FilmSource(folder / "falling", Window(2)),
