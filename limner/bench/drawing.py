@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from limner.bench.settings import Settings
+from limner.bench.subject import Candidate
 from limner.core.row import Event
+from limner.core.seeds import seeded
 from limner.pipeline import Pipeline, Result
 
 TOKENS, PIXELS = "tokens", "pixels"
@@ -69,6 +73,28 @@ class Passes:
 
     def _count(self, network: nn.Module, given: Any, found: Any) -> None:
         self.count += 1
+
+
+def counting(drawn: Drawing) -> Candidate:
+    """Return a side that also tells the passes of its network."""
+    passes = Passes(drawn.pipeline.generator)
+
+    def step() -> dict[str, float]:
+        passes.restart()
+        return drawn()
+
+    return Candidate(step, None, drawn.preview, lambda: {"network passes": passes.count})
+
+
+def random_labels(settings: Settings, classes: int) -> Tensor:
+    """Return a random class for each picture, int64 [B].
+
+    Args:
+        settings: with batch and seed.
+        classes: of how many.
+    """
+    rng = seeded(settings.seed, "labels")
+    return torch.randint(classes, (settings.batch,), generator=rng)
 
 
 def large(network: nn.Module) -> bool:

@@ -12,13 +12,11 @@ from dataclasses import replace
 import torch
 
 from limner.bench.counting import counted
-from limner.bench.drawing import Drawing, large
+from limner.bench.drawing import Drawing, counting, large, random_labels
 from limner.bench.settings import Settings
 from limner.bench.subject import Candidate, Subject
-from limner.bench.subjects.sample_nar import counting
 from limner.bench.work import Work
 from limner.core.registry import MODELS, TOKENIZERS
-from limner.core.seeds import seeded
 from limner.pipeline import Pipeline
 from limner.pipeline.compilation import compile_blocks
 
@@ -42,8 +40,7 @@ def drawing(settings: Settings, model: str) -> Drawing:
         pixels = TOKENIZERS.create(TOKENIZERS_OF[teacher_name(settings).split("-")[0]])
     if settings.compile:
         compile_blocks(generator, dynamic=True)
-    rng = seeded(settings.seed, "labels")
-    classes = torch.randint(generator.config.classes, (settings.batch,), generator=rng)
+    classes = random_labels(settings, generator.config.classes)
     how = {"guidance": GUIDANCE} if model == teacher_name(settings) else {}
     if model == settings.model:
         how["steps"] = settings.drawing_steps or 1

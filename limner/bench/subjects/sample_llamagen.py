@@ -14,6 +14,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from limner.bench.drawing import random_labels
 from limner.bench.official import fill, official_module
 from limner.bench.settings import Settings
 from limner.bench.subject import Candidate, Subject
@@ -23,7 +24,6 @@ from limner.core.layout import grid
 from limner.core.noise import SeededNoise
 from limner.core.registry import MODELS, TOKENIZERS
 from limner.core.row import Options
-from limner.core.seeds import seeded
 from limner.core.tokens import empty, stack
 from limner.decoding import generate
 from limner.heads.guidance import Constant
@@ -41,8 +41,7 @@ TOKENS = SIDE**2  # of a picture
 
 def labels(settings: Settings) -> Tensor:
     """Return random classes, int64 [B]."""
-    rng = seeded(settings.seed, "labels")
-    return torch.randint(class_config(settings).classes, (settings.batch,), generator=rng)
+    return random_labels(settings, class_config(settings).classes)
 
 
 def ours(settings: Settings) -> Candidate:

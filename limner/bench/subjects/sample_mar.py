@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from limner.bench.counting import counted
-from limner.bench.drawing import large
+from limner.bench.drawing import large, random_labels
 from limner.bench.official import fill, official_module, stay_on_cpu
 from limner.bench.settings import Settings
 from limner.bench.subject import Candidate, Subject
@@ -24,7 +24,6 @@ from limner.core.layout import grid
 from limner.core.noise import Noise, SeededNoise
 from limner.core.registry import MODELS
 from limner.core.row import Options, Row
-from limner.core.seeds import seeded
 from limner.core.tokens import empty, stack
 from limner.decoding import generate
 from limner.heads.diffusion import SameSteps
@@ -64,8 +63,7 @@ def mar_config(settings: Settings) -> MARConfig:
 
 def labels(settings: Settings) -> Tensor:
     """Return random classes, int64 [B]."""
-    rng = seeded(settings.seed, "labels")
-    return torch.randint(mar_config(settings).classes, (settings.batch,), generator=rng)
+    return random_labels(settings, mar_config(settings).classes)
 
 
 def made(settings: Settings) -> MAR:

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
-
 from limner.bench.counting import counted
-from limner.bench.drawing import Drawing, Passes, large
+from limner.bench.drawing import Drawing, counting, large, random_labels
 from limner.bench.settings import Settings
 from limner.bench.subject import Candidate, Subject
 from limner.bench.work import Work
 from limner.core.registry import MODELS, TOKENIZERS
-from limner.core.seeds import seeded
 from limner.pipeline import Pipeline
 from limner.pipeline.compilation import compile_blocks
 from limner.tokenizers.llamagen_vq import LlamaGenVQ
@@ -42,21 +39,9 @@ def drawing(settings: Settings, model: str) -> Drawing:
         compile_blocks(generator, dynamic=True)
     config = TOKENIZERS.get_variant("llamagen-vq-16").config
     pixels = LlamaGenVQ(replace(config, codebook_size=generator.config.codebook_size))
-    rng = seeded(settings.seed, "labels")
-    classes = torch.randint(generator.config.classes, (settings.batch,), generator=rng)
+    classes = random_labels(settings, generator.config.classes)
     pipeline = Pipeline(pixels, generator, size=(SIDE * FACTOR, SIDE * FACTOR))
     return Drawing(pipeline, classes=classes.tolist(), guidance=GUIDANCE, top_k=TOP_K)
-
-
-def counting(drawn: Drawing) -> Candidate:
-    """Return a side that also tells the passes of its network."""
-    passes = Passes(drawn.pipeline.generator)
-
-    def step() -> dict[str, float]:
-        passes.restart()
-        return drawn()
-
-    return Candidate(step, None, drawn.preview, lambda: {"network passes": passes.count})
 
 
 def ours(settings: Settings) -> Candidate:

@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from limner.bench.counting import counted
-from limner.bench.drawing import PIXELS, TOKENS, Drawing, large
+from limner.bench.drawing import PIXELS, TOKENS, Drawing, large, random_labels
 from limner.bench.official import fill, official_module
 from limner.bench.settings import BenchError, Settings
 from limner.bench.subject import Candidate, Subject, timed
 from limner.bench.work import Work
 from limner.core.registry import MODELS, TOKENIZERS
-from limner.core.seeds import seeded
 from limner.heads.guidance import StepRamp
 from limner.hub.build import weightless
 from limner.hub.official import var as hub
@@ -42,8 +41,7 @@ def square_config(settings: Settings) -> VARConfig:
 
 def labels(settings: Settings) -> Tensor:
     """Return random classes, int64 [B]."""
-    rng = seeded(settings.seed, "labels")
-    return torch.randint(square_config(settings).classes, (settings.batch,), generator=rng)
+    return random_labels(settings, square_config(settings).classes)
 
 
 def transformer(settings: Settings) -> VAR:

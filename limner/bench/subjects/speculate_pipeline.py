@@ -10,14 +10,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from limner.bench.counting import counted
-from limner.bench.drawing import Drawing, Passes, large
+from limner.bench.drawing import Drawing, Passes, large, random_labels
 from limner.bench.settings import BenchError, Settings
 from limner.bench.subject import Candidate, Subject
 from limner.bench.work import Work
-from limner.core.seeds import seeded
 from limner.decoding.speculation import Tally
 from limner.pipeline import Pipeline
 
@@ -33,9 +30,7 @@ def asked(settings: Settings, pipeline: Pipeline) -> Drawing:
     """Return what draws pictures of random classes, or by a text where there are none."""
     how: dict[str, Any] = {"prompts": [TEXT] * settings.batch}
     if pipeline.classes:
-        rng = seeded(settings.seed, "labels")
-        labels = torch.randint(len(pipeline.classes), (settings.batch,), generator=rng)
-        how = {"classes": labels.tolist()}
+        how = {"classes": random_labels(settings, len(pipeline.classes)).tolist()}
     if settings.drawing_steps is not None:
         how["steps"] = settings.drawing_steps
     return Drawing(pipeline, **how)

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from limner.bench.official import fill, official_module
 from limner.bench.settings import BenchError, Settings
 from limner.bench.subject import Candidate, Subject
+from limner.bench.training import official_step, our_steps, updated_bytes
 from limner.bench.work import Product, Work, trained
 from limner.core.layout import grid
 from limner.core.registry import MODELS
@@ -24,12 +25,10 @@ from limner.core.tokens import from_ids
 from limner.hub.build import parameter_count, weightless
 from limner.hub.official.llamagen import GPT
 from limner.models.llamagen import LlamaGen, LlamaGenConfig
-from limner.pipeline.compilation import compile_blocks
-from limner.training.optimizer import build_optimizer
 from limner.training.recipe import OptimizerRecipe
 
 SIDE = 16  # tokens along each side of a picture
-LR, DECAY, BETAS, CLIP = 1e-4, 0.05, (0.9, 0.95), 1.0
+RECIPE = OptimizerRecipe(lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05, clip=1.0)
 
 
 @dataclass(frozen=True)
@@ -57,27 +56,9 @@ def ours(settings: Settings) -> Candidate:
     """Return limner's side."""
     model: LlamaGen = MODELS.create(settings.model)
     fill(GPT.table(model.config).to_official(model.state_dict()), settings.seed)
-    recipe = OptimizerRecipe(lr=LR, betas=BETAS, weight_decay=DECAY, clip=CLIP)
-    optimizer = build_optimizer(model, recipe)
     given = batch(settings)
     tokens, condition = from_ids(grid(SIDE, SIDE), given.ids), {"label": given.labels}
-    rng = seeded(settings.seed, "loss")
-    if settings.compile:
-        compile_blocks(model)
-
-    def step() -> None:
-        model.train()
-        optimizer.zero_grad()
-        model.loss(tokens, condition, rng).total.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        optimizer.step()
-
-    @torch.no_grad()
-    def answer() -> Sequence[float]:
-        model.eval()
-        return [float(model.loss(tokens, condition).total)]
-
-    return Candidate(step, answer)
+    return our_steps(model, settings, RECIPE, lambda rng: model.loss(tokens, condition, rng).total)
 
 
 def official(settings: Settings, checkout: str) -> Candidate:
@@ -85,31 +66,22 @@ def official(settings: Settings, checkout: str) -> Candidate:
     code = official_module(checkout, "autoregressive.models.gpt")
     model = code.Transformer(code.ModelArgs(**official_arguments(class_config(settings))))
     fill(model.state_dict(), settings.seed)
-    # as creat_optimizer of train_c2i.py groups them
-    groups = [
-        {"params": [p for p in model.parameters() if p.dim() >= 2], "weight_decay": DECAY},
-        {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=LR, betas=BETAS, fused=True)
     given = batch(settings)
     call = torch.compile(model) if settings.compile else model
 
-    def step() -> None:
-        model.train()
-        _, loss = call(idx=given.ids[:, :-1], cond_idx=given.labels, targets=given.ids)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+    def loss() -> Tensor:
+        found: Tensor
+        _, found = call(idx=given.ids[:, :-1], cond_idx=given.labels, targets=given.ids)
+        return found
 
     @torch.no_grad()
     def answer() -> Sequence[float]:
         model.eval()
         places = torch.arange(SIDE**2)  # in evaluation it asks where it is
-        _, loss = model(given.ids[:, :-1], given.labels, places, targets=given.ids)
-        return [float(loss)]
+        _, found = model(given.ids[:, :-1], given.labels, places, targets=given.ids)
+        return [float(found)]
 
-    return Candidate(step, answer)
+    return Candidate(official_step(model, RECIPE, loss), answer)
 
 
 def work(settings: Settings) -> Work:
@@ -132,8 +104,7 @@ def work(settings: Settings) -> Work:
     done.add(mixed, 4 * config.depth / 2)
     with weightless():
         count = parameter_count(LlamaGen(config))
-    # the norm reads gradients; AdamW reads them, weights and two moments, and writes the last three
-    done.bytes = 4 * count * (1 + 7)
+    done.bytes = updated_bytes(count)
     return done
 
 

@@ -21,17 +21,16 @@ from limner.bench.subjects.sample_var import (
     tokenizer,
     transformer,
 )
+from limner.bench.training import official_step, our_steps, updated_bytes
 from limner.bench.work import Work
 from limner.core.layout import pyramid
 from limner.core.seeds import seeded
 from limner.core.tokens import from_ids
 from limner.hub.build import parameter_count
 from limner.models.var import VAR
-from limner.pipeline.compilation import compile_blocks
-from limner.training.optimizer import build_optimizer
 from limner.training.recipe import OptimizerRecipe
 
-LR, DECAY, BETAS, CLIP = 1e-4, 0.05, (0.9, 0.95), 2.0
+RECIPE = OptimizerRecipe(lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05, clip=2.0)
 
 
 def codes(settings: Settings) -> Tensor:
@@ -45,26 +44,10 @@ def taught(settings: Settings) -> tuple[VAR, Candidate]:
     """Return our model, and its steps."""
     canvas, model = tokenizer(settings).canvas, transformer(settings)
     model.canvas = canvas
-    recipe = OptimizerRecipe(lr=LR, betas=BETAS, weight_decay=DECAY, clip=CLIP)
-    optimizer = build_optimizer(model, recipe)
     tokens = from_ids(pyramid(model.config.sizes), codes(settings))
-    condition, rng = {"label": labels(settings)}, seeded(settings.seed, "loss")
-    if settings.compile:
-        compile_blocks(model)
-
-    def step() -> None:
-        model.train()
-        optimizer.zero_grad()
-        model.loss(tokens, condition, rng).total.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        optimizer.step()
-
-    @torch.no_grad()
-    def answer() -> list[float]:
-        model.eval()
-        return [float(model.loss(tokens, condition).total)]
-
-    return model, Candidate(step, answer)
+    condition = {"label": labels(settings)}
+    steps = our_steps(model, settings, RECIPE, lambda rng: model.loss(tokens, condition, rng).total)
+    return model, steps
 
 
 def ours(settings: Settings) -> Candidate:
@@ -76,12 +59,6 @@ def official(settings: Settings, checkout: str) -> Candidate:
     """Return the official side."""
     pixels = official_tokenizer(settings, checkout)
     model = official_transformer(settings, checkout, pixels)
-    # as filter_params of utils/lr_control.py groups them: what has one dimension does not decay
-    groups = [
-        {"params": [p for p in model.parameters() if p.dim() >= 2], "weight_decay": DECAY},
-        {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=LR, betas=BETAS, fused=True)
     ids, classes = codes(settings), labels(settings)
     scales = list(ids.split([n * n for n in model.patch_nums], dim=1))
     call = torch.compile(model) if settings.compile else model
@@ -94,13 +71,6 @@ def official(settings: Settings, checkout: str) -> Candidate:
         )
         return each.view(len(ids), -1).mul(1 / ids.shape[1]).sum(-1).mean()
 
-    def step() -> None:
-        model.train()
-        loss().backward()
-        nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
     @torch.no_grad()
     def answer() -> list[float]:
         model.eval()
@@ -109,15 +79,14 @@ def official(settings: Settings, checkout: str) -> Candidate:
         model.cond_drop_rate = rate
         return found
 
-    return Candidate(step, answer)
+    return Candidate(official_step(model, RECIPE, loss), answer)
 
 
 def work(settings: Settings) -> Work:
     """Return the products of our step, and what clipping and AdamW have to read and write."""
     model, candidate = taught(settings)
     done = counted(candidate.step)
-    # the norm reads gradients; AdamW reads them, weights and two moments, and writes the last three
-    done.bytes = 4 * parameter_count(model) * (1 + 7)
+    done.bytes = updated_bytes(parameter_count(model))
     return done
 
 
