@@ -5,7 +5,6 @@ A ceiling is the shortest of several runs: it is not to be missed because the ma
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from limner.bench.subject import now
 from limner.bench.work import Convolution, Operation, Product, Work
 from limner.layers.linear import linear
 
 RUNS = 7
 FEWEST_RUNS, ENOUGH = 3, 0.25  # of a long operation, and the seconds after which no more are done
+IN_A_ROW = 20  # runs of an operation on a GPU
 _NUMBERS = 2**26  # of an array whose copy shows memory's speed: far more than caches hold
 
 
@@ -59,8 +60,13 @@ class Ceilings:
 
 
 @torch.no_grad()
-def measure(work: Work) -> Ceilings:
-    """Measure all operations of a step, and memory."""
+def measure(work: Work, device: str = "cpu") -> Ceilings:
+    """Measure all operations of a step, and memory, of a device."""
+    with torch.device(device):
+        return _measured(work)
+
+
+def _measured(work: Work) -> Ceilings:
     bandwidth = memory_bandwidth()
     alone = {operation: min(map(shortest, ways(operation))) for operation in work.times}
     seconds = {operation: work.times[operation] * least for operation, least in alone.items()}
@@ -111,13 +117,18 @@ def ways(operation: Operation) -> Iterator[Callable[[], Tensor]]:
 
 
 def shortest(call: Callable[[], object], runs: int = RUNS) -> float:
-    """Return the seconds of the shortest of several runs, after one that is not counted."""
+    """Return the seconds of the shortest of several runs, after one that is not counted.
+
+    A GPU does many in a row, as it need not wait for the processor to ask for each.
+    """
     call()
+    times = IN_A_ROW if torch.cuda.is_initialized() else 1
     seconds: list[float] = []
     while len(seconds) < min(runs, FEWEST_RUNS) or (len(seconds) < runs and sum(seconds) < ENOUGH):
-        begun = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - begun)
+        begun = now()
+        for _ in range(times):
+            call()
+        seconds.append((now() - begun) / times)
     return min(seconds)
 
 

@@ -9,6 +9,8 @@ from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 import limner
 from limner.pipeline.device import cores
 
@@ -26,6 +28,7 @@ class Circumstances:
         python: version.
         processor: name.
         cores: that this process may use.
+        accelerator: name of the GPU; None: none took part.
     """
 
     date: str
@@ -36,10 +39,11 @@ class Circumstances:
     python: str
     processor: str
     cores: int
+    accelerator: str | None = None
 
 
-def present(command: str) -> Circumstances:
-    """Return the circumstances now."""
+def present(command: str, device: str = "cpu") -> Circumstances:
+    """Return the circumstances now, of something that was measured on a device."""
     return Circumstances(
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         command=command,
@@ -49,6 +53,7 @@ def present(command: str) -> Circumstances:
         python=platform.python_version(),
         processor=processor(),
         cores=cores(),
+        accelerator=torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
     )
 
 

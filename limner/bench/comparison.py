@@ -83,7 +83,7 @@ def compare(
     return Result(
         task,
         settings,
-        present(command),
+        present(command, settings.device),
         ours,
         official,
         agreement,

@@ -101,10 +101,11 @@ _OPERATIONS: dict[str, _Count] = {
     "mkldnn::_linear_pointwise": lambda args, found: _linear(args[0], args[1]),
     "limner::product": lambda args, found: _linear(args[0], args[1]),
     "aten::convolution": lambda args, found: _convolution(args[1], found, args[3]),
-    "aten::_scaled_dot_product_flash_attention_for_cpu": lambda args, found: _attention(
-        args[0], args[1]
-    ),
-    "aten::_scaled_dot_product_flash_attention_for_cpu_backward": (
-        lambda args, found: _attention_backward(args[1], args[2])
-    ),
 }
+for _kernel in ("flash_attention_for_cpu", "flash_attention", "efficient_attention"):
+    _OPERATIONS[f"aten::_scaled_dot_product_{_kernel}"] = lambda args, found: _attention(
+        args[0], args[1]
+    )
+    _OPERATIONS[f"aten::_scaled_dot_product_{_kernel}_backward"] = lambda args, found: (
+        _attention_backward(args[1], args[2])
+    )

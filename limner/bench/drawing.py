@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from limner.bench.settings import Settings
-from limner.bench.subject import Candidate
+from limner.bench.subject import Candidate, now
 from limner.core.row import Event
 from limner.core.seeds import seeded
 from limner.pipeline import Pipeline, Result
@@ -36,14 +35,14 @@ class Drawing:
 
     def __call__(self, **changed: Any) -> dict[str, float]:
         """Draw; return the seconds until all tokens were drawn, and of decoding them."""
-        last = begun = time.perf_counter()
+        last = begun = now()
 
         def note(events: list[Event]) -> None:
             nonlocal last
-            last = time.perf_counter()
+            last = now()
 
         self.result = self.pipeline(**(self.asked | changed), hooks=(note,))
-        return {TOKENS: last - begun, PIXELS: time.perf_counter() - last}
+        return {TOKENS: last - begun, PIXELS: now() - last}
 
     def greedy(self) -> list[float]:
         """Return the likeliest codes of the pictures."""
@@ -94,7 +93,7 @@ def random_labels(settings: Settings, classes: int) -> Tensor:
         classes: of how many.
     """
     rng = seeded(settings.seed, "labels")
-    return torch.randint(classes, (settings.batch,), generator=rng)
+    return torch.randint(classes, (settings.batch,), generator=rng).to(settings.device)
 
 
 def large(network: nn.Module) -> bool:

@@ -29,6 +29,7 @@ class Settings:
         beside: another model or pipeline that takes part: a draft.
         share: of keys and values that are kept.
         annealing: see `limner.heads.annealing`.
+        device: that both sides compute on.
     """
 
     model: str
@@ -43,6 +44,7 @@ class Settings:
     beside: str | None = None
     share: float = 0.1
     annealing: str = "50-5"
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         check(self.batch > 0, "batch", self.batch, "1 or more")

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from limner.bench.settings import Settings
 from limner.bench.work import Work
 
@@ -61,12 +63,19 @@ class Subject:
     name: Callable[[Settings], str] | None = None
 
 
+def now() -> float:
+    """Return the seconds on a clock, once a GPU that is used has done all it was asked for."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 @contextmanager
 def timed(parts: dict[str, float], name: str) -> Iterator[None]:
     """Add the seconds that a block takes to one of several parts."""
-    begun = time.perf_counter()
+    begun = now()
     yield
-    parts[name] = parts.get(name, 0.0) + time.perf_counter() - begun
+    parts[name] = parts.get(name, 0.0) + now() - begun
 
 
 def load_subject(module: str) -> Subject:

@@ -22,7 +22,7 @@ import torch
 
 from limner.bench.ceilings import measure, shortest
 from limner.bench.settings import BenchError, Settings
-from limner.bench.subject import Candidate, load_subject
+from limner.bench.subject import Candidate, load_subject, now
 from limner.core.errors import LimnerError
 from limner.core.heap import keep_freed_memory
 
@@ -79,9 +79,9 @@ class Worker:
     def step(self) -> dict[str, Any]:
         """Do one step; return its seconds, those that processors spent on it, and its parts."""
         times = self.candidate.stands_for
-        begun, spent = time.perf_counter(), time.process_time()
+        begun, spent = now(), time.process_time()
         found = self.candidate.step()
-        seconds, cpu = time.perf_counter() - begun, time.process_time() - spent
+        seconds, cpu = now() - begun, time.process_time() - spent
         done: dict[str, Any] = {"seconds": times * seconds, "cpu_seconds": times * cpu}
         if isinstance(found, dict):
             done["parts"] = {name: times * part for name, part in found.items()}
@@ -111,14 +111,18 @@ class Worker:
 
     def ceilings(self) -> dict[str, Any]:
         """Measure what the machine could do; in a worker that does nothing else."""
-        return dataclasses.asdict(measure(self.subject.work(self.settings)))
+        work = self.subject.work(self.settings)
+        return dataclasses.asdict(measure(work, self.settings.device))
 
 
 def peak_memory() -> int:
-    """Return the largest resident size of this process so far, in bytes.
+    """Return the most bytes that this process held so far: on a GPU, where it uses one.
 
-    Linux hands `ru_maxrss` on from the process that started this one; `VmHWM` is this one's own.
+    Otherwise its largest resident size. Linux hands `ru_maxrss` on from the process that started
+    this one; `VmHWM` is this one's own.
     """
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     for line in lines:

@@ -58,6 +58,7 @@ def add(verbs: Verbs) -> None:
             )
         one.add_argument("--compile", action="store_true", help="torch.compile both")
         one.add_argument("--threads", type=int, metavar="N", help="all cores")
+        one.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, ... (cpu)")
         one.add_argument("--json", metavar="FILE", help="write the result there too")
         _add_own(one, task)
         one.set_defaults(run=run, task=task)
@@ -96,14 +97,14 @@ def run(arguments: argparse.Namespace) -> int:
     from limner.bench.settings import Settings
     from limner.bench.subjects import subject_module
     from limner.core.errors import check
-    from limner.pipeline.device import cores
+    from limner.pipeline.device import choose_device, cores
 
     check(arguments.steps > 0, "steps", arguments.steps, "1 or more")
     threads = cores() if arguments.threads is None else arguments.threads
     warm_up = WARM_UP if arguments.warm_up is None else arguments.warm_up
     check(warm_up >= 0, "warm-up", warm_up, "0 or more")
     asked = arguments.model, arguments.batch, threads, arguments.compile
-    settings = Settings(*asked, **_own(arguments))
+    settings = Settings(*asked, device=str(choose_device(arguments.device)), **_own(arguments))
     subject = subject_module(arguments.task, arguments.model)
     console = Console()
     with Console(stderr=True).status("") as status:
@@ -141,6 +142,8 @@ def _command(arguments: argparse.Namespace, threads: int) -> str:
         words.append(f"--official {Path(arguments.official).name}")
     if arguments.compile:
         words.append("--compile")
+    if arguments.device != "cpu":
+        words.append(f"--device {arguments.device}")
     return " ".join(words)
 
 
@@ -195,9 +198,10 @@ def _notes(result: Result) -> list[str]:
         for choose in (min, max)
     )
     bandwidth = ceilings["reading"] or ceilings["bandwidth"]
+    where = result.circumstances.accelerator or result.circumstances.processor
     notes = [
         f"{settings.model}, {settings.batch} pictures a step, {settings.threads} threads, "
-        f"{result.circumstances.processor}, torch {result.circumstances.torch}",
+        f"{where}, torch {result.circumstances.torch}",
         f"ceiling: {ceilings['seconds']:.3g} s for {ceilings['gflop']:.4g} GFLOP at {slowest:.0f} "
         f"to {fastest:.0f} GFLOP/s by shape, and memory at {bandwidth:.0f} GB/s",
     ]

@@ -211,11 +211,21 @@ def _trained(study: Study, entry: Entry, run: Path) -> Recipe:
         begun = load_recipe(run, {"output": str(run)})
         assert isinstance(begun, Recipe)
         recipe = begun
+        if _is_finished(recipe, run):  # whose last state, which is large, need not be there still
+            return recipe
     else:
         recipe = study.recipe(entry, str(run), _budget(study, entry))
     if train(recipe, resume=True).interrupted:
         raise KeyboardInterrupt
     return recipe
+
+
+def _is_finished(recipe: Recipe, run: Path) -> bool:
+    """Return whether a run has used its budget."""
+    if not (run / METRICS).is_file():
+        return False
+    metrics = json.loads((run / METRICS).read_text(encoding="utf-8"))
+    return recipe.budget.share(metrics["steps"], metrics["seconds"]) >= 1
 
 
 def _budget(study: Study, entry: Entry) -> dict[str, Any]:

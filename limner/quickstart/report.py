@@ -128,9 +128,9 @@ def _show_real(report: Report, pipeline: Pipeline, held_out: PictureSet) -> None
         "into tokens and back: no drawing can be better than that.",
     )
     shown = held_out.subset(torch.linspace(0, len(held_out) - 1, 10).long())
-    real = shown.to_float()
+    real, tokenizer = shown.to_float(), pipeline.tokenizer
     with torch.no_grad():
-        again = pipeline.tokenizer.decode(pipeline.tokenizer.encode(real))
+        again = tokenizer.decode(tokenizer.encode(real.to(tokenizer.device))).cpu()
     report.pictures(real, shown.captions, side=80)
     report.pictures(again, side=80)
 

@@ -63,7 +63,7 @@ def _trained(registry: Registry, part: PartRecipe, weights: str) -> Any:
         check(wanted is family, f"{registry.kind}.weights", weights, accepted)
     module = _configured(family, merge(header["config"], part.config), registry.kind)
     fill(module, read_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
-    return module
+    return module.float()  # halves, as weights are shipped, would learn nothing
 
 
 def _configured(family: Family, values: Mapping[str, Any], kind: str) -> Any:

@@ -52,7 +52,7 @@ def loud(model):
     rng = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape, generator=rng))
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=rng))
     return model
 
 

@@ -145,14 +145,15 @@ def test_weights_bring_their_configuration(tmp_path: object) -> None:
     folder = f"{tmp_path}/pipeline/model"
     trained = build_part(MODELS, PartRecipe(family="llamagen", config={**CONFIG, "classes": 3}), {})
     nn.init.normal_(trained.output.weight)
-    save_part(trained, folder)
+    save_part(trained.half(), folder)  # as shipped ones are
     again = build_part(
         MODELS,
         PartRecipe(variant="llamagen-b", weights=f"{tmp_path}/pipeline", config={"dropout": 0.3}),
         {"classes": 8},
     )
     assert (again.config.classes, again.config.width, again.config.dropout) == (3, 16, 0.3)
-    assert torch.equal(again.output.weight, trained.output.weight)
+    assert torch.equal(again.output.weight, trained.output.weight.float())
+    assert {weight.dtype for weight in again.state_dict().values()} == {torch.float32}
     with pytest.raises(ConfigError, match="weights of the family 'var', not of 'llamagen'"):
         build_part(MODELS, PartRecipe(family="var", weights=folder), {})
 

@@ -83,7 +83,8 @@ def _skip_to(rows: list[Row], index: int) -> None:
             values = row.tokens.values
             assert values is not None
             rng = seeded(number, f"values-{index}")
-            values[0, earlier] = torch.randn(int(earlier.sum()), values.shape[-1], generator=rng)
+            drawn = torch.randn(int(earlier.sum()), values.shape[-1], generator=rng)
+            values[0, earlier] = drawn.to(values.device)
             row.tokens.known[0, earlier] = True
             row.step = index
 

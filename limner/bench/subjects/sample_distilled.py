@@ -44,7 +44,8 @@ def drawing(settings: Settings, model: str) -> Drawing:
     how = {"guidance": GUIDANCE} if model == teacher_name(settings) else {}
     if model == settings.model:
         how["steps"] = settings.drawing_steps or 1
-    return Drawing(Pipeline(pixels, generator, size=(SIDE, SIDE)), classes=classes.tolist(), **how)
+    pipeline = Pipeline(pixels, generator, size=(SIDE, SIDE)).to(settings.device)
+    return Drawing(pipeline, classes=classes.tolist(), **how)
 
 
 def ours(settings: Settings) -> Candidate:

@@ -48,6 +48,7 @@ def ours(settings: Settings) -> Candidate:
     """Return limner's side."""
     model: LlamaGen = MODELS.create(settings.model).eval()
     fill(GPT.table(model.config).to_official(model.state_dict()), settings.seed)
+    model.to(settings.device)
     if settings.precision == "int8":
         round_to_int8(model)
     if settings.compile:
@@ -57,7 +58,7 @@ def ours(settings: Settings) -> Candidate:
     def drawn(options: Options) -> Tensor:
         rows = []
         for number, label in enumerate(classes.split(1)):
-            blank = empty(grid(SIDE, SIDE), codes=1)
+            blank = empty(grid(SIDE, SIDE), codes=1, device=settings.device)
             rows += model.begin(blank, {"label": label}, options, SeededNoise(number))
         ids = stack([row.tokens for row in generate(model, rows)]).ids
         assert ids is not None
@@ -75,7 +76,7 @@ def ours(settings: Settings) -> Candidate:
 
     @cache  # when it is first asked for, as a step has no part in it
     def pipeline() -> Pipeline:
-        return Pipeline(_tokenizer(settings), model)
+        return Pipeline(_tokenizer(settings).to(settings.device), model)
 
     return Candidate(step, answer, preview)
 
@@ -86,6 +87,7 @@ def official(settings: Settings, checkout: str) -> Candidate:
     sampling = official_module(checkout, "autoregressive.models.generate")
     model = code.Transformer(code.ModelArgs(**official_arguments(class_config(settings)))).eval()
     fill(model.state_dict(), settings.seed)
+    model.to(settings.device)
     if settings.compile:
         model = torch.compile(model, mode="reduce-overhead", fullgraph=True)
     classes = labels(settings)

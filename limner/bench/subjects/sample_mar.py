@@ -70,6 +70,7 @@ def made(settings: Settings) -> MAR:
     """Return our model with the weights that both sides have."""
     model: MAR = MODELS.create(settings.model).eval()
     fill(hub.MAR.table(model.config).to_official(model.state_dict()), settings.seed)
+    model.to(settings.device)
     if settings.head_steps is not None:
         model.head.inner_steps = SameSteps(str(settings.head_steps))
     if settings.compile:
@@ -92,7 +93,8 @@ def begun(model: MAR, settings: Settings, asked: Options, noise: Noise | None = 
     side = round(model.config.tokens**0.5)
     rows = []
     for number, label in enumerate(labels(settings).split(1)):
-        blank = empty(grid(side, side, kind="values"), width=model.config.token_width)
+        layout, width = grid(side, side, kind="values"), model.config.token_width
+        blank = empty(layout, width=width, device=settings.device)
         rows += model.begin(blank, {"label": label}, asked, noise or SeededNoise(number))
     return rows
 
@@ -118,7 +120,8 @@ def ours(settings: Settings) -> Candidate:
 
 def official(settings: Settings, checkout: str) -> Candidate:
     """Return the official side."""
-    stay_on_cpu()
+    if settings.device == "cpu":
+        stay_on_cpu()
     code = official_module(checkout, "models.mar")
     chains = official_module(checkout, "diffusion.__init__")
     config, side = mar_config(settings), round(mar_config(settings).tokens ** 0.5)
@@ -145,6 +148,7 @@ def official(settings: Settings, checkout: str) -> Candidate:
         **stacks,
     ).eval()
     fill(dict(model.named_parameters()), settings.seed)
+    model.to(settings.device)
     if settings.compile:
         for block in (*model.encoder_blocks, *model.decoder_blocks, *model.diffloss.net.res_blocks):
             block.compile(dynamic=True)

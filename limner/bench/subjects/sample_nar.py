@@ -40,7 +40,7 @@ def drawing(settings: Settings, model: str) -> Drawing:
     config = TOKENIZERS.get_variant("llamagen-vq-16").config
     pixels = LlamaGenVQ(replace(config, codebook_size=generator.config.codebook_size))
     classes = random_labels(settings, generator.config.classes)
-    pipeline = Pipeline(pixels, generator, size=(SIDE * FACTOR, SIDE * FACTOR))
+    pipeline = Pipeline(pixels, generator, size=(SIDE * FACTOR, SIDE * FACTOR)).to(settings.device)
     return Drawing(pipeline, classes=classes.tolist(), guidance=GUIDANCE, top_k=TOP_K)
 
 

@@ -48,7 +48,7 @@ def transformer(settings: Settings) -> VAR:
     """Return our transformer with the weights that both sides have."""
     model: VAR = MODELS.create(settings.model)
     fill(hub.TRANSFORMER.table(model.config).to_official(model.state_dict()), settings.seed)
-    return model
+    return model.to(settings.device)
 
 
 def tokenizer_config() -> VARVQVAEConfig:
@@ -65,7 +65,7 @@ def tokenizer(settings: Settings) -> VARVQVAE:
     state = {name: torch.empty(part.shape) for name, part in blank.items()}
     fill(state, settings.seed)
     made: VARVQVAE = hub.TOKENIZER.build(config, state)
-    return made.eval()
+    return made.eval().to(settings.device)
 
 
 def drawing(settings: Settings) -> Drawing:
@@ -139,7 +139,7 @@ def official_tokenizer(settings: Settings, checkout: str) -> Any:
         test_mode=True,
     )
     fill(dict(model.named_parameters()), settings.seed)
-    return model
+    return model.to(settings.device)
 
 
 def official_transformer(settings: Settings, checkout: str, pixels: Any) -> Any:
@@ -160,7 +160,7 @@ def official_transformer(settings: Settings, checkout: str, pixels: Any) -> Any:
         patch_nums=tuple(rows for rows, _ in config.sizes),
     )
     fill(dict(model.named_parameters()), settings.seed)
-    return model
+    return model.to(settings.device)
 
 
 def work(settings: Settings) -> Work:

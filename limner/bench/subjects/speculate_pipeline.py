@@ -23,7 +23,7 @@ TEXT = "a fox"
 
 def target(settings: Settings) -> Pipeline:
     """Return the pipeline that is to be drawn."""
-    return Pipeline.from_pretrained(settings.model)
+    return Pipeline.from_pretrained(settings.model, device=settings.device)
 
 
 def asked(settings: Settings, pipeline: Pipeline) -> Drawing:
@@ -44,7 +44,8 @@ def ours(settings: Settings) -> Candidate:
     """
     if settings.beside is None:
         raise BenchError("beside is missing: give the draft's folder")
-    pipeline = target(settings).with_draft(Pipeline.from_pretrained(settings.beside))
+    draft = Pipeline.from_pretrained(settings.beside, device=settings.device)
+    pipeline = target(settings).with_draft(draft)
     drawn, tallies = asked(settings, pipeline), list[Tally]()
     watches = pipeline.generator.head.watches  # type: ignore[attr-defined]
 

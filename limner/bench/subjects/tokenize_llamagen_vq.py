@@ -28,13 +28,15 @@ SIDE = 256  # pixels along each side of a picture
 def pictures(settings: Settings) -> Tensor:
     """Return random pictures, float [B, 3, 256, 256] in [-1, 1]."""
     rng = seeded(settings.seed, "pictures")
-    return torch.rand(settings.batch, 3, SIDE, SIDE, generator=rng) * 2 - 1
+    drawn = torch.rand(settings.batch, 3, SIDE, SIDE, generator=rng) * 2 - 1
+    return drawn.to(settings.device)
 
 
 def ours(settings: Settings) -> Candidate:
     """Return limner's side."""
     tokenizer: LlamaGenVQ = TOKENIZERS.create(settings.model).eval()
     fill(VQ.table(tokenizer.config).to_official(tokenizer.state_dict()), settings.seed)
+    tokenizer.to(settings.device)
     given = pictures(settings)
     if settings.compile:
         tokenizer.encoder.compile()
@@ -65,6 +67,7 @@ def official(settings: Settings, checkout: str) -> Candidate:
     )
     model = code.VQModel(arguments).eval()
     fill({name: t for name, t in model.state_dict().items() if "used" not in name}, settings.seed)
+    model.to(settings.device)
     given = pictures(settings)
     if settings.compile:
         model.encoder.compile()

@@ -49,13 +49,15 @@ def batch(settings: Settings) -> Batch:
     config = class_config(settings)
     rng = seeded(settings.seed, "batch")
     ids = torch.randint(config.codebook_size, (settings.batch, SIDE**2), generator=rng)
-    return Batch(ids, torch.randint(config.classes, (settings.batch,), generator=rng))
+    labels = torch.randint(config.classes, (settings.batch,), generator=rng)
+    return Batch(ids.to(settings.device), labels.to(settings.device))
 
 
 def ours(settings: Settings) -> Candidate:
     """Return limner's side."""
     model: LlamaGen = MODELS.create(settings.model)
     fill(GPT.table(model.config).to_official(model.state_dict()), settings.seed)
+    model.to(settings.device)
     given = batch(settings)
     tokens, condition = from_ids(grid(SIDE, SIDE), given.ids), {"label": given.labels}
     return our_steps(model, settings, RECIPE, lambda rng: model.loss(tokens, condition, rng).total)
@@ -66,6 +68,7 @@ def official(settings: Settings, checkout: str) -> Candidate:
     code = official_module(checkout, "autoregressive.models.gpt")
     model = code.Transformer(code.ModelArgs(**official_arguments(class_config(settings))))
     fill(model.state_dict(), settings.seed)
+    model.to(settings.device)
     given = batch(settings)
     call = torch.compile(model) if settings.compile else model
 
@@ -77,7 +80,7 @@ def official(settings: Settings, checkout: str) -> Candidate:
     @torch.no_grad()
     def answer() -> Sequence[float]:
         model.eval()
-        places = torch.arange(SIDE**2)  # in evaluation it asks where it is
+        places = torch.arange(SIDE**2, device=settings.device)  # in evaluation it asks where it is
         _, found = model(given.ids[:, :-1], given.labels, places, targets=given.ids)
         return [float(found)]
 

@@ -37,7 +37,8 @@ def codes(settings: Settings) -> Tensor:
     """Return random codes of all scales, int64 [B, N]."""
     config = square_config(settings)
     rng = seeded(settings.seed, "codes")
-    return torch.randint(config.codebook_size, (settings.batch, config.length), generator=rng)
+    ids = torch.randint(config.codebook_size, (settings.batch, config.length), generator=rng)
+    return ids.to(settings.device)
 
 
 def taught(settings: Settings) -> tuple[VAR, Candidate]:
