@@ -49,8 +49,9 @@ class SeededNoise:
         seed: any int; its lowest 64 bits are used.
     """
 
-    _BLOCK = 256  # token by token, scalars of neighbours are computed together and kept
+    _BLOCK = 256  # scalars of neighbours are computed together and kept
     _KEPT = 16
+    _FEW = 8  # blocks of which one call reads
     _AHEAD = 32  # inner steps of a solver that are computed together
 
     def __init__(self, seed: int) -> None:
@@ -63,10 +64,13 @@ class SeededNoise:
     ) -> Tensor:
         """Return uniform numbers in (0, 1), float64 [n, *shape]."""
         tokens = tokens.cpu()
-        if len(tokens) != 1 or shape:
+        if shape or len(tokens) == 0 or (inner and len(tokens) > 1):
             return self._uniform(purpose, tokens, inner, shape)
-        block, within = divmod(int(tokens), self._BLOCK)
-        return self._block(purpose, inner, block)[within : within + 1]
+        first, last = (int(token) // self._BLOCK for token in tokens.aminmax())
+        if last - first >= self._FEW:
+            return self._uniform(purpose, tokens, inner, shape)
+        blocks = [self._block(purpose, inner, block) for block in range(first, last + 1)]
+        return torch.cat(blocks)[tokens - first * self._BLOCK]
 
     def normal(
         self, purpose: str, tokens: Tensor, inner: int, shape: tuple[int, ...] = ()

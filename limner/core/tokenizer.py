@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import torch
@@ -110,4 +111,5 @@ class Tokenizer(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next((tensor.device for tensor in self.state_dict().values()), torch.device("cpu"))
+        tensors = chain(self.parameters(), self.buffers())
+        return next((tensor.device for tensor in tensors), torch.device("cpu"))

@@ -45,8 +45,8 @@ class BiasedAttention(nn.Module):
         """
         bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias), self.value_bias])
         qkv = linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        query, key = self.compared(query, key)
+        pair, value = qkv.permute(2, 0, 3, 1, 4).split_with_sizes((2, 1))
+        (query, key), value = self.compared(pair), value[0]
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
         if isinstance(reading, ObservingReading):
@@ -60,8 +60,9 @@ class BiasedAttention(nn.Module):
         weight = self.qkv.weight[: x.shape[-1]]
         return functional.linear(x, weight).unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def compared(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-        """Return queries and keys [R, heads, L, d] as their scores are taken and remembered."""
+    def compared(self, pair: Tensor) -> tuple[Tensor, Tensor]:
+        """Return queries and keys, float [2, R, heads, L, d], as scores are taken of them."""
+        query, key = pair
         return query, key
 
 
@@ -78,8 +79,9 @@ class CosineAttention(BiasedAttention):
         self.scale = 1.0
         self.log_scale = nn.Parameter(torch.full((heads,), math.log(4.0)))
 
-    def compared(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-        """Return unit keys, and unit queries times their head's scale."""
+    def compared(self, pair: Tensor) -> tuple[Tensor, Tensor]:
+        """Return unit queries times their head's scale, and unit keys."""
         # clamped where it is used: a weight above the limit keeps its value
         scale = self.log_scale.clamp(max=self.LIMIT).exp().reshape(-1, 1, 1)
-        return functional.normalize(query, dim=-1) * scale, functional.normalize(key, dim=-1)
+        query, key = functional.normalize(pair, dim=-1)
+        return query * scale, key
