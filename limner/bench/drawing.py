@@ -11,6 +11,7 @@ from limner.bench.settings import Settings
 from limner.bench.subject import Candidate, now
 from limner.core.row import Event
 from limner.core.seeds import seeded
+from limner.decoding.passes import counted_passes
 from limner.pipeline import Pipeline, Result
 
 TOKENS, PIXELS = "tokens", "pixels"
@@ -55,34 +56,17 @@ class Drawing:
         next(self.pipeline.stream(**self.asked))
 
 
-class Passes:
-    """Counts the passes of a network.
-
-    Args:
-        network: that is watched from now on.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        self.count = 0
-        network.register_forward_hook(self._count)
-
-    def restart(self) -> None:
-        """Count from 0 again."""
-        self.count = 0
-
-    def _count(self, network: nn.Module, given: Any, found: Any) -> None:
-        self.count += 1
-
-
 def counting(drawn: Drawing) -> Candidate:
     """Return a side that also tells the passes of its network."""
-    passes = Passes(drawn.pipeline.generator)
+    told: dict[str, float] = {}
 
     def step() -> dict[str, float]:
-        passes.restart()
-        return drawn()
+        with counted_passes(network=drawn.pipeline.generator) as passes:
+            parts = drawn()
+        told["network passes"] = passes["network"]
+        return parts
 
-    return Candidate(step, None, drawn.preview, lambda: {"network passes": passes.count})
+    return Candidate(step, None, drawn.preview, lambda: told)
 
 
 def random_labels(settings: Settings, classes: int) -> Tensor:

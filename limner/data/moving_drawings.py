@@ -23,7 +23,7 @@ PREFIX = "moving-"
 SIDE = 64  # pixels of a frame
 SMALLEST, LARGEST = 0.4, 0.6  # of drawings, as shares of a frame
 SLOWEST, FASTEST = 0.03, 0.09  # a frame, as shares of its side
-COPIES = 2  # clips of each drawing
+COPIES = 6  # clips of each drawing
 COLOURS = ("white", "#f9d5d3", "#fbe7c6", "#d9ead3", "#cfe2f3", "#d9d2e9", "#444a54", "#1f3b57")
 
 
@@ -33,7 +33,7 @@ def list_moving() -> tuple[str, ...]:
 
 
 class MovingDrawings(ClipSource):
-    """Two clips of every drawing of a packaged set; one is a function of its number and the seed.
+    """Six clips of every drawing of a packaged set; one is a function of its number and the seed.
 
     Clips of one drawing share a key: drawings that are held out are never learned from.
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from limner.core.generator import Generator
+from limner.decoding.passes import counted_passes
 from limner.evaluation.asking import Asking
 from limner.pipeline import Pipeline
 
 REPEATS = 3
+GENERATOR = "the generator"  # beside the networks of its head, which have names of their own
 LONGEST = 20.0  # seconds after which a time is not taken again
 
 
@@ -68,34 +67,15 @@ def drawing_cost(
         nonlocal steps
         steps += 1
 
-    with counted(pipeline.generator) as calls:
+    head = pipeline.generator.head
+    inner = dict(head.named_children()) if isinstance(head, nn.Module) else {}
+    with counted_passes(**{GENERATOR: pipeline.generator}, **inner) as passes:
         draw(1, [step])
-    head = max((n for name, n in calls.items() if name), default=0)
+    of_generator = passes.pop(GENERATOR)
+    of_head = max(passes.values(), default=0)
     seconds = {str(count): _seconds(lambda n=count: draw(n)) / count for count in batches}  # type: ignore[misc]
     device = str(pipeline.generator.device)
-    return DrawingCost(steps, calls[""], head, seconds, torch.get_num_threads(), device)
-
-
-@contextmanager
-def counted(generator: Generator) -> Iterator[Counter[str]]:
-    """Count calls within the block: of the generator as "", of networks in its head by name."""
-    calls: Counter[str] = Counter()
-    head = generator.head
-    modules: dict[str, nn.Module] = {"": generator}
-    modules |= dict(head.named_children()) if isinstance(head, nn.Module) else {}
-
-    def note(name: str) -> Callable[..., None]:
-        def called(*_: Any) -> None:
-            calls[name] += 1
-
-        return called
-
-    hooks = [module.register_forward_hook(note(name)) for name, module in modules.items()]
-    try:
-        yield calls
-    finally:
-        for hook in hooks:
-            hook.remove()
+    return DrawingCost(steps, of_generator, of_head, seconds, torch.get_num_threads(), device)
 
 
 def _seconds(work: Callable[[], None]) -> float:

@@ -169,6 +169,7 @@ def _measured(study: Study, entry: Entry, output: Path, around: Surroundings) ->
         seed=study.seed,
         batch=min(study.batch, study.samples),
         size=pipeline.size,
+        frames=pipeline.frames or 0,
         settings=settings,
     )
     samples = folder / "eval" / "samples"

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from PIL import Image
 
@@ -23,7 +22,6 @@ import limner.make.studying as studying
 from limner.cli import main
 from limner.core.config import from_dict
 from limner.core.errors import ConfigError
-from limner.make.drawing_cost import counted
 from limner.make.study import CommonBudget, Study, count_parameters, list_studies, load_study
 from limner.make.study_report import drawing_table, training_table
 from limner.make.studying import Measured
@@ -298,19 +296,3 @@ def test_no_study_of_that_name() -> None:
     assert isinstance(load_study("next-scale", {"budget.seconds": 3}).budget, CommonBudget)
     assert load_study("next-scale", {"budget.seconds": 3}).budget == CommonBudget(seconds=3)
     assert isinstance(load_study("orders-and-heads"), Study)
-
-
-def test_calls_are_counted_within_the_block_alone() -> None:
-    class Fake(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.head = torch.nn.Sequential(torch.nn.Identity())
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.head(self.head(x))
-
-    network = Fake()
-    with counted(network) as calls:  # type: ignore[arg-type]
-        network(torch.zeros(1))
-    network(torch.zeros(1))
-    assert (calls[""], calls["0"]) == (1, 2)

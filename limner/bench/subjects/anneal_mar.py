@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 
 from limner.bench.counting import counted
-from limner.bench.drawing import Passes, large
+from limner.bench.drawing import large
 from limner.bench.settings import Settings
 from limner.bench.subject import Candidate, Subject
 from limner.bench.subjects import sample_mar
@@ -23,6 +23,7 @@ from limner.core.errors import check
 from limner.core.row import Options, Row
 from limner.core.seeds import seeded
 from limner.decoding import advance
+from limner.decoding.passes import counted_passes
 from limner.heads.annealing import StepAnnealing
 from limner.models.mar import MAR
 
@@ -56,11 +57,14 @@ def _drawing(model: MAR, settings: Settings, asked: Options) -> Candidate:
     total = asked.steps or 1
     done = total if settings.measured is None else settings.measured
     check(done <= total, "measured", done, f"at most {total}, the steps of a picture")
-    passes, head = Passes(model), Passes(model.head.denoiser)
+    told: dict[str, float] = {}
 
     def step() -> None:
-        passes.restart()
-        head.restart()
+        with counted_passes(network=model, head=model.head.denoiser) as passes:
+            draw()
+        told.update({f"{name} passes": total / done * count for name, count in passes.items()})
+
+    def draw() -> None:
         rows = sample_mar.begun(model, settings, asked)
         memory = model.memory(rows)
         memory.admit(rows)
@@ -68,11 +72,7 @@ def _drawing(model: MAR, settings: Settings, asked: Options) -> Candidate:
             _skip_to(rows, number * total // done)
             advance(model, rows, memory)
 
-    def facts() -> dict[str, float]:
-        scale = total / done
-        return {"network passes": scale * passes.count, "head passes": scale * head.count}
-
-    return Candidate(step, facts=facts, stands_for=total / done)
+    return Candidate(step, facts=lambda: told, stands_for=total / done)
 
 
 def _skip_to(rows: list[Row], index: int) -> None:

@@ -11,10 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from limner.bench.counting import counted
-from limner.bench.drawing import Drawing, Passes, large, random_labels
+from limner.bench.drawing import Drawing, large, random_labels
 from limner.bench.settings import BenchError, Settings
 from limner.bench.subject import Candidate, Subject
 from limner.bench.work import Work
+from limner.decoding.passes import counted_passes
 from limner.decoding.speculation import Tally
 from limner.pipeline import Pipeline
 
@@ -69,13 +70,15 @@ def ours(settings: Settings) -> Candidate:
 def baseline(settings: Settings) -> Candidate:
     """Return the target alone."""
     drawn = asked(settings, target(settings))
-    passes = Passes(drawn.pipeline.generator)
+    told: dict[str, float] = {}
 
     def step() -> dict[str, float]:
-        passes.restart()
-        return drawn()
+        with counted_passes(target=drawn.pipeline.generator) as passes:
+            parts = drawn()
+        told["target passes"] = passes["target"]
+        return parts
 
-    return Candidate(step, facts=lambda: {"target passes": passes.count})
+    return Candidate(step, facts=lambda: told)
 
 
 def work(settings: Settings) -> Work:
