@@ -26,12 +26,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="of `limner study`, with study.json")
     parser.add_argument("--name", help="of the study (the folder's, without study-)")
+    parser.add_argument("--note", help="what else there is to say of it, on the page")
     asked = parser.parse_args()
     name = asked.name or asked.folder.resolve().name.removeprefix("study-")
     check(name in list_studies(), "name", name, f"a packaged study: {', '.join(list_studies())}")
     kept = json.loads((asked.folder / STUDY).read_text(encoding="utf-8"))
     target = RESULTS / f"study-{name}.json"
-    shutil.copyfile(asked.folder / STUDY, target)
+    if asked.note:
+        kept["note"] = asked.note
+    target.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     print(target)
     (PICTURES / name).mkdir(parents=True, exist_ok=True)
     for values in kept["entries"]:

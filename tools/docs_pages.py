@@ -314,7 +314,7 @@ def _study(name: str, kept: dict[str, Any]) -> Iterator[str]:
     yield (
         f"{kept['budget']} each, {least:,} to {most:,} parameters, {kept['samples']:,} pictures "
         f"drawn by each. `{about['command']}`, measured {when}; {_machine(about)}, "
-        f"{', '.join(map(str, threads))} threads."
+        f"{', '.join(map(str, threads))} threads." + f" {kept.get('note', '')}".rstrip()
     )
     yield ""
     yield from _table(*training_table(done))
