@@ -1,10 +1,10 @@
-"""Draw the documentation's picture of edits: real pictures, and what the packaged model makes of them.
+"""Draw the documentation's picture of edits by the packaged model.
 
     python -m tools.draw_docs_edits
 
-writes docs/images/edits.png. A row is a real picture that training held out; columns are the picture,
-the mask, three in-paintings, the hidden part under another caption, and the picture drawn anew from
-its coarse scales.
+writes docs/images/edits.png. A row is a real picture that training held out.
+Columns are the picture, the mask, three in-paintings, the hidden part under another
+caption, and the picture drawn anew from its coarse scales.
 """
 
 from __future__ import annotations
