@@ -64,7 +64,10 @@ class SeededNoise:
     ) -> Tensor:
         """Return uniform numbers in (0, 1), float64 [n, *shape]."""
         tokens = tokens.cpu()
-        if shape or len(tokens) == 0 or (inner and len(tokens) > 1):
+        if len(tokens) == 1 and not shape:
+            block, within = divmod(int(tokens), self._BLOCK)
+            return self._block(purpose, inner, block)[within : within + 1]
+        if shape or inner or len(tokens) == 0:
             return self._uniform(purpose, tokens, inner, shape)
         first, last = (int(token) // self._BLOCK for token in tokens.aminmax())
         if last - first >= self._FEW:
