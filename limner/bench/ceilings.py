@@ -68,7 +68,7 @@ def measure(work: Work, device: str = "cpu") -> Ceilings:
 
 def _measured(work: Work) -> Ceilings:
     bandwidth = memory_bandwidth()
-    alone = {operation: min(map(shortest, ways(operation))) for operation in work.times}
+    alone = {operation: min(map(alone_seconds, ways(operation))) for operation in work.times}
     seconds = {operation: work.times[operation] * least for operation, least in alone.items()}
     reading = reading_bandwidth() if work.read else None
     read = work.read / reading if reading else 0.0
@@ -89,7 +89,7 @@ def _measured(work: Work) -> Ceilings:
 def memory_bandwidth() -> float:
     """Return bytes a second, read and written, while one large array is added to another."""
     total, term = torch.zeros(_NUMBERS), torch.zeros(_NUMBERS)
-    return 3 * total.nbytes / shortest(lambda: total.add_(term))
+    return 3 * total.nbytes / alone_seconds(lambda: total.add_(term))
 
 
 def reading_bandwidth() -> float:
@@ -101,7 +101,7 @@ def reading_bandwidth() -> float:
         partial(torch.dot, wide, wide),
         partial(linear, row, numbers),
     ]
-    return numbers.nbytes / min(map(shortest, ways))
+    return numbers.nbytes / min(map(alone_seconds, ways))
 
 
 def ways(operation: Operation) -> Iterator[Callable[[], Tensor]]:
@@ -116,13 +116,18 @@ def ways(operation: Operation) -> Iterator[Callable[[], Tensor]]:
         yield from _products(operation)
 
 
-def shortest(call: Callable[[], object], runs: int = RUNS) -> float:
-    """Return the seconds of the shortest of several runs, after one that is not counted.
+def alone_seconds(call: Callable[[], object]) -> float:
+    """Return the seconds of one operation: a GPU does many in a row, as asking takes longer."""
+    return shortest(call, times=IN_A_ROW if torch.cuda.is_initialized() else 1)
 
-    A GPU does many in a row, as it need not wait for the processor to ask for each.
+
+def shortest(call: Callable[[], object], runs: int = RUNS, times: int = 1) -> float:
+    """Return the seconds of the shortest of several runs, after one call that is not counted.
+
+    Args:
+        times: calls of a run, whose mean counts.
     """
     call()
-    times = IN_A_ROW if torch.cuda.is_initialized() else 1
     seconds: list[float] = []
     while len(seconds) < min(runs, FEWEST_RUNS) or (len(seconds) < runs and sum(seconds) < ENOUGH):
         begun = now()

@@ -64,8 +64,8 @@ class Worker:
         return None if self.subject.name is None else self.subject.name(self.settings)
 
     def imports(self) -> int:
-        """Return the bytes that Python, PyTorch and the subject's modules take."""
-        return peak_memory()
+        """Return the bytes that Python, PyTorch and the subject's modules take on the device."""
+        return peak_memory(self.settings.device)
 
     def bounds(self) -> tuple[float, float]:
         """Return tolerance and share by which both sides must agree."""
@@ -107,7 +107,7 @@ class Worker:
 
     def memory(self) -> int:
         """Return the most bytes that were held so far."""
-        return peak_memory()
+        return peak_memory(self.settings.device)
 
     def ceilings(self) -> dict[str, Any]:
         """Measure what the machine could do; in a worker that does nothing else."""
@@ -115,14 +115,14 @@ class Worker:
         return dataclasses.asdict(measure(work, self.settings.device))
 
 
-def peak_memory() -> int:
-    """Return the most bytes that this process held so far: on a GPU, where it uses one.
+def peak_memory(device: str = "cpu") -> int:
+    """Return the most bytes that this process held so far on a device.
 
-    Otherwise its largest resident size. Linux hands `ru_maxrss` on from the process that started
-    this one; `VmHWM` is this one's own.
+    On the CPU it is the largest resident size. Linux hands `ru_maxrss` on from the process that
+    started this one; `VmHWM` is this one's own.
     """
-    if torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated()
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     for line in lines:
