@@ -153,9 +153,7 @@ def main() -> None:
 
     rounds = [drawn(pipeline, captions, styles, 10_000 * n) for n in range(arguments.each)]
     order = torch.randperm(count, generator=seeded(0, "other captions")).tolist()
-    with torch.no_grad():
-        true = pictures.to_float(pairs.true)
-        again = pipeline.tokenizer.decode(pipeline.tokenizer.encode(true))
+    again = pipeline.tokenizer.there_and_back(pictures.to_float(pairs.true))
     results = {
         "drawn": found(gallery.ranks(torch.cat(rounds), pairs.true * arguments.each), count),
         "drawn_by_other_captions": found(gallery.ranks(rounds[0][order], pairs.true), count),

@@ -74,6 +74,15 @@ class Tokenizer(nn.Module):
         """Return pictures [B, channels, H, W], clamped to [-1, 1]."""
         raise NotImplementedError
 
+    @torch.no_grad()
+    def there_and_back(self, pictures: Tensor) -> Tensor:
+        """Return what tokens keep of pictures, float32 on the CPU, of the same shape.
+
+        Args:
+            pictures: float [B, channels, H, W] in [-1, 1], or clips, on any device.
+        """
+        return self.decode(self.encode(pictures.to(self.device))).float().cpu()
+
     def preview(self, tokens: Tokens) -> Tensor:
         """Return what the known tokens say; by default unknown places are mid-grey."""
         pictures = self.decode(tokens)

@@ -108,11 +108,8 @@ def _show_tokenizer(report: Report, made: Made, held_out: PictureSet) -> None:
         "back: no drawing can be better than that.",
     )
     real = held_out.to_float(torch.linspace(0, len(held_out) - 1, SHOWN).long())
-    tokenizer = made.tokenizer.part
-    with torch.no_grad():
-        again = tokenizer.decode(tokenizer.encode(real.to(tokenizer.device))).float().cpu()
     report.pictures(real, side=72)
-    report.pictures(again, side=72)
+    report.pictures(made.tokenizer.part.there_and_back(real), side=72)
     report.plot(
         {"held out": _course(made.tokenizer.directory, "held_out_psnr")},
         "steps",

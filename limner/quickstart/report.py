@@ -128,11 +128,9 @@ def _show_real(report: Report, pipeline: Pipeline, held_out: PictureSet) -> None
         "into tokens and back: no drawing can be better than that.",
     )
     shown = held_out.subset(torch.linspace(0, len(held_out) - 1, 10).long())
-    real, tokenizer = shown.to_float(), pipeline.tokenizer
-    with torch.no_grad():
-        again = tokenizer.decode(tokenizer.encode(real.to(tokenizer.device))).cpu()
+    real = shown.to_float()
     report.pictures(real, shown.captions, side=80)
-    report.pictures(again, side=80)
+    report.pictures(pipeline.tokenizer.there_and_back(real), side=80)
 
 
 def _show_nearest(report: Report, drawn: Drawn, learned: PictureSet) -> None:

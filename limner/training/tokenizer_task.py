@@ -318,10 +318,9 @@ class TokenizerTask:
             players.append(Player("discriminator", network, other, learns, self.engine, since))
         return players
 
-    @torch.no_grad()
     def _show(self, tokenizer: Tokenizer, name: str) -> None:
         pictures = self._some(self.recipe.shown)
-        shown = tokenizer.decode(tokenizer.encode(pictures.to(tokenizer.device))).float().cpu()
+        shown = tokenizer.there_and_back(pictures)
         across = min(8, len(pictures)) if pictures.dim() == 4 else 1  # of a clip, all its frames
         rows = [pair for part in zip(pictures.split(across), shown.split(across)) for pair in part]
         sheet = contact_sheet(torch.cat(rows), across)
