@@ -57,9 +57,10 @@ def main() -> None:
     """Draw and save."""
     pipeline = Pipeline.from_pretrained(FIRST)
     data = load_recipe("emoji/generator", {}).data
-    held_out = collect(split(data)[1], data.size)
-    styles = [key.split("/", 1)[0] for key in held_out.keys]
-    places = {told: place for place, told in enumerate(zip(styles, held_out.captions))}
+    _, source = split(data)
+    held_out = collect(source, data.size)
+    styles = [source.styles[style] for style in source.style.tolist()]
+    places = {told: place for place, told in enumerate(zip(styles, held_out.captions, strict=True))}
     rows = []
     for style, caption, other in SHOWN:
         real = held_out.subset(torch.tensor([places[style, caption]])).to_float()[0]

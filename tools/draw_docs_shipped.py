@@ -29,7 +29,7 @@ def main() -> None:
     learned, _ = split(load_recipe("emoji/generator", {}).data)
     chosen = torch.randperm(len(learned), generator=seeded(0, "learned pairs"))[:COUNT].tolist()
     captions = [learned.caption(place) for place in chosen]
-    styles = [learned.keys[place].split("/", 1)[0] for place in chosen]
+    styles = [learned.styles[style] for style in learned.style[chosen].tolist()]
     pictures = Pipeline.from_pretrained(FIRST)(prompts=captions, styles=styles, seed=0).pictures
     save_png(contact_sheet(pictures, columns=COLUMNS, captions=captions), IMAGES / "learned.png")
 

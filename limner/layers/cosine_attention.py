@@ -45,8 +45,8 @@ class BiasedAttention(nn.Module):
         """
         bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias), self.value_bias])
         qkv = linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))
-        pair, value = qkv.permute(2, 0, 3, 1, 4).split_with_sizes((2, 1))
-        (query, key), value = self.compared(pair), value[0]
+        heads = qkv.permute(2, 0, 3, 1, 4)
+        (query, key), value = self.compared(heads[:2]), heads[2]
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
         if isinstance(reading, ObservingReading):
