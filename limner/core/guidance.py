@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -44,4 +45,5 @@ def mix(lead: Tensor, null: Tensor, scales: Tensor) -> Tensor:
     """
     shape = (-1,) + (1,) * (lead.dim() - 1)
     scale = scales.to(lead.device, lead.dtype).reshape(shape)
-    return (null + scale * (lead - null)).where(~scale.isnan(), lead)
+    mixed = torch.addcmul(null, scale, lead - null)
+    return mixed.where(~scale.isnan(), lead) if scales.isnan().any() else mixed

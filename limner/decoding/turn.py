@@ -47,7 +47,7 @@ class Turn:
         order = sorted(range(len(everyone)), key=lambda i: everyone[i][0].slot)
         self._rows = [everyone[i][0] for i in order]
         self._leads = [everyone[i][1] for i in order]
-        self._position = torch.tensor(order).argsort()
+        self._position = sorted(range(len(order)), key=order.__getitem__)
         self._slots: list[Slots] = []
         self._committed = False  # whether the slots left are scratch alone
         self._scales = self._guidance_scales()
@@ -56,15 +56,15 @@ class Turn:
         """See `limner.core.head.Turn.evaluate`."""
         packed = self._pack(draft, level)
         outputs = self._by_token(self.generator(packed, self.memory), packed.slots)
-        outputs = outputs[self._position.to(outputs.device)]
         count = len(self.rows)
-        lead = outputs[:count]
+        lead = _picked(outputs, self._position[:count])
         if not self._null_lead:
             return Outputs(lead, None, self._scales)
-        null = outputs[count:]
+        null = _picked(outputs, self._position[count:])
         if self._null_lead != list(range(count)):
-            null = lead.clone()
-            null[self._null_lead] = outputs[count:]
+            repeated = lead.clone()
+            repeated[self._null_lead] = null
+            null = repeated
         return Outputs(lead, null, self._scales)
 
     def noise(self, kind: str, purpose: str, inner: int = 0, shape: tuple[int, ...] = ()) -> Tensor:
@@ -208,6 +208,14 @@ def _scratch(slots: list[Slots]) -> list[Slots]:
 def _joined(parts: Sequence[Tensor | None]) -> Tensor | None:
     real = [part for part in parts if part is not None]
     return torch.cat(real) if len(real) == len(parts) else None
+
+
+def _picked(x: Tensor, rows: list[int]) -> Tensor:
+    """Return some rows of a tensor: a view where they lie at equal distances."""
+    first, step = rows[0], rows[1] - rows[0] if len(rows) > 1 else 1
+    if step > 0 and rows == list(range(first, rows[-1] + 1, step)):
+        return x[first : rows[-1] + 1 : step]
+    return x[torch.tensor(rows, device=x.device)]
 
 
 def _padded(rows: Sequence[Tensor], value: float) -> Tensor:

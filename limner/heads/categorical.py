@@ -25,11 +25,10 @@ def inverse_cdf(logprob: Tensor, turn: Turn) -> Tensor:
     """
     uniform = turn.noise("uniform", "token").to(logprob)
     cumulative = logprob.exp().cumsum(-1)
-    # scaled by the sum as it was rounded, so that the last code with any probability closes it
-    target = uniform.to(cumulative.device) * cumulative[..., -1]
-    ids = torch.searchsorted(cumulative, target.unsqueeze(-1), right=True).squeeze(-1)
-    last = logprob.shape[-1] - 1 - (logprob > -torch.inf).flip(-1).long().argmax(-1)
-    return torch.minimum(ids, last)
+    # scaled by the sum as it was rounded, and below it: a code passes it
+    total = cumulative[..., -1:]
+    target = (uniform.to(total.device).unsqueeze(-1) * total).minimum(total.nextafter(-total))
+    return torch.searchsorted(cumulative, target, right=True).squeeze(-1)
 
 
 def gumbel_max(logprob: Tensor, turn: Turn) -> Tensor:

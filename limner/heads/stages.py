@@ -140,7 +140,7 @@ def top_k(logits: Tensor, turn: Turn) -> Tensor:
     size = logits.shape[-1]
     kept = [min(k or size, size) for k in by_row]
     if all(k == kept[0] for k in kept):
-        threshold = logits.topk(kept[0], dim=-1).values[..., -1:]
+        threshold = logits.topk(kept[0], dim=-1, sorted=False).values.amin(-1, keepdim=True)
     else:
         ordered = logits.sort(dim=-1, descending=True).values
         index = torch.tensor(kept, device=logits.device).reshape(-1, 1, 1) - 1
@@ -156,30 +156,43 @@ def top_p(logits: Tensor, turn: Turn) -> Tensor:
     by_row = [row.options.top_p for row in turn.rows]
     if all(p == 1.0 for p in by_row):
         return logits
-    ordered, index = logits.sort(dim=-1, descending=True)
+    ordered, index = _likeliest_first(logits)
     reached = ordered.softmax(-1).cumsum(-1)
     # a row without top-p keeps everything, whatever its sum rounds to
     limit = _column([p if p < 1 else 2.0 for p in by_row], logits)
     removed = reached > limit
     removed = torch.cat([torch.zeros_like(removed[..., :1]), removed[..., :-1]], dim=-1)
-    return logits.masked_fill(removed.scatter(-1, index, removed), -torch.inf)
+    return _put_back(logits, index, ordered, removed)
 
 
 def top_p_ascending(logits: Tensor, turn: Turn) -> Tensor:
     """Remove the least likely tokens whose probabilities sum to at most 1 - p.
 
     VAR's form. It keeps what `top_p` keeps, except that it drops a token before which the sum is
-    exactly p, and that among equally likely tokens it keeps others.
+    exactly p, and that among equally likely tokens it may keep others.
     """
     by_row = [row.options.top_p for row in turn.rows]
     if all(p == 1.0 for p in by_row):
         return logits
-    ordered, index = logits.sort(dim=-1)
+    ordered, index = (part.flip(-1) for part in _likeliest_first(logits))
     # a row without top-p keeps everything
     limit = _column([1 - p if p < 1 else -1.0 for p in by_row], logits)
     removed = ordered.softmax(-1).cumsum(-1) <= limit
     removed[..., -1] = False
-    return logits.masked_fill(removed.scatter(-1, index, removed), -torch.inf)
+    return _put_back(logits, index, ordered, removed)
+
+
+def _likeliest_first(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return logits in falling order, and their codes; CPUs leave out what was removed before."""
+    if logits.device.type != "cpu":
+        return logits.sort(dim=-1, descending=True)
+    left = int((logits > -torch.inf).sum(-1).amax())
+    return logits.topk(left, dim=-1)
+
+
+def _put_back(logits: Tensor, index: Tensor, ordered: Tensor, removed: Tensor) -> Tensor:
+    kept = ordered.masked_fill(removed, -torch.inf)
+    return torch.full_like(logits, -torch.inf).scatter_(-1, index, kept)
 
 
 def min_p(logits: Tensor, turn: Turn) -> Tensor:

@@ -48,4 +48,4 @@ def grown(buffer: Tensor, rows: int) -> Tensor:
         return buffer
     # zeros, not empty: masked scores must not meet NaN
     more = buffer.new_zeros(rows - buffer.shape[0], *buffer.shape[1:])
-    return torch.cat([buffer, more])
+    return torch.cat([buffer, more]) if len(buffer) else more
