@@ -23,6 +23,7 @@ from limner.core.row import Row
 from limner.heads.annealing import StepAnnealing
 from limner.heads.gaussian import Gaussian, GaussianTables, gaussian_tables, kept_timesteps
 from limner.layers.denoiser import Denoiser
+from limner.layers.linear import packed
 
 InnerSteps = Callable[[Row, Step], str]
 """Which denoising steps a row walks at one of its steps, see `gaussian.kept_timesteps`."""
@@ -282,19 +283,20 @@ class DiffusionHead(nn.Module):
             temperature = torch.stack([temperature, torch.zeros_like(temperature)])
         with_last = bool(temperature[1].any())
         warmth, last_warmth = temperature.to(x).reshape(2, -1, 1, 1)
-        for inner in range(len(tables)):
-            index = torch.tensor(len(tables) - 1 - inner)
-            time = tables.timesteps[index]
-            told, code = self.guided(x, time, condition, null, outputs.scales)
-            before = tables.backward(x, index, told, code)
-            if watch is not None:
-                watch(int(index), before)
-            if index > 0:
-                x = before.sample(warmth * noise("solver", inner).to(x))
-            elif with_last:
-                x = before.sample(last_warmth * noise("solver", inner).to(x))
-            else:
-                x = before.mean
+        with packed(self.denoiser, x.shape[:-1].numel() * (1 if null is None else 2)):
+            for inner in range(len(tables)):
+                index = torch.tensor(len(tables) - 1 - inner)
+                time = tables.timesteps[index]
+                told, code = self.guided(x, time, condition, null, outputs.scales)
+                before = tables.backward(x, index, told, code)
+                if watch is not None:
+                    watch(int(index), before)
+                if index > 0:
+                    x = before.sample(warmth * noise("solver", inner).to(x))
+                elif with_last:
+                    x = before.sample(last_warmth * noise("solver", inner).to(x))
+                else:
+                    x = before.mean
         return x
 
     def guided(

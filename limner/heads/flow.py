@@ -28,6 +28,7 @@ from limner.heads.solvers import SOLVERS, TIMES
 from limner.heads.token_means import mean_of_tokens
 from limner.layers.denoiser import Denoiser
 from limner.layers.flow_transformer import TokenPlaces
+from limner.layers.linear import packed
 
 EVALUATION_SEED = 0
 MOST_STEPS = 1000  # of an annealed walk; more would only cost
@@ -300,8 +301,11 @@ class FlowHead(nn.Module):
             return turn.noise("normal", "solver", inner, (self.token,))
 
         start = self.path.start(turn, self.token).to(turn.device, self._dtype(turn))
-        times = torch.stack(padded, dim=1)
-        return Drawn(values=SOLVERS[self.config.solver](velocity, start, times, noise))
+        times, solver = torch.stack(padded, dim=1), SOLVERS[self.config.solver]
+        if self.network is None:
+            return Drawn(values=solver(velocity, start, times, noise))
+        with packed(self.network, turn.tokens.numel()):
+            return Drawn(values=solver(velocity, start, times, noise))
 
     def count(self, row: Row, step: Step) -> int:
         """Return how many solver steps a row takes."""
