@@ -100,6 +100,7 @@ _OPERATIONS: dict[str, _Count] = {
     "aten::linear": lambda args, found: _linear(args[0], args[1]),
     "mkldnn::_linear_pointwise": lambda args, found: _linear(args[0], args[1]),
     "limner::product": lambda args, found: _linear(args[0], args[1]),
+    "limner::layer": lambda args, found: _linear(args[0], args[1]),
     "aten::convolution": lambda args, found: _convolution(args[1], found, args[3]),
 }
 for _kernel in ("flash_attention_for_cpu", "flash_attention", "efficient_attention"):

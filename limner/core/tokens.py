@@ -32,12 +32,15 @@ class Tokens:
 
     def row(self, index: int) -> Tokens:
         """Return sequence `index` as a batch of one that shares memory with this one."""
-        part = slice(index, index + 1)
+        return self.part(slice(index, index + 1))
+
+    def part(self, rows: slice) -> Tokens:
+        """Return some sequences as a batch that shares memory with this one."""
         return Tokens(
             self.layout,
-            None if self.ids is None else self.ids[part],
-            None if self.values is None else self.values[part],
-            self.known[part],
+            None if self.ids is None else self.ids[rows],
+            None if self.values is None else self.values[rows],
+            self.known[rows],
         )
 
     def clone(self) -> Tokens:

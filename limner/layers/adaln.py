@@ -49,30 +49,34 @@ class Modulation(nn.Module):
 
     def forward(self, condition: Tensor) -> Tensor:
         """Map float [R, 1, width] to [R, 1, chunks, width]."""
-        weights = self._unchanging(condition)
-        if weights is None:
-            return self._chunks(condition)
-        last = self._last
-        if last is None or last[0] != weights or not _same(last[1], condition):
-            last = self._last = weights, condition.clone(), self._chunks(condition)
-        return last[2]
+        keeps = condition.shape[-2] == 1 and condition.device.type == "cpu"
+        if keeps and not torch.is_grad_enabled():
+            return self._kept(condition)
+        return self._chunks(condition)
 
     def _chunks(self, condition: Tensor) -> Tensor:
         chunks: Tensor = self.linear(functional.silu(condition)).unflatten(-1, (self.chunks, -1))
         return chunks
 
-    def _unchanging(self, condition: Tensor) -> list[tuple[int, int]] | None:
-        """Return what tells these weights from others; None where chunks are not to be kept."""
-        if condition.shape[-2] > 1 or condition.device.type != "cpu" or torch.is_grad_enabled():
-            return None
+    def _kept(self, condition: Tensor) -> Tensor:
+        """Return the chunks of last time, if neither condition nor weights have changed."""
         weights = (*self.linear.parameters(), *self.linear.buffers())
-        if torch.compiler.is_compiling() or any(weight.is_inference() for weight in weights):
-            return None
-        return [(weight.data_ptr(), weight._version) for weight in weights]
+        if any(weight.is_inference() for weight in weights):  # which tell nothing of changes
+            return self._chunks(condition)
+        now = [(weight.data_ptr(), weight._version) for weight in weights]
+        last = self._last
+        if last is None or last[0] != now or not _same(last[1], condition):
+            last = self._last = now, condition.clone(), self._chunks(condition)
+        return last[2]
 
     def chunk_weights(self) -> Tensor:
         """Return the weights by chunk, float [chunks, width, width], sharing memory."""
         return self.linear.weight.unflatten(0, (self.chunks, -1))
+
+
+def keep_modulations_out_of_compilation() -> None:
+    """Let compiled blocks ask for kept chunks; see `key_value_memory.keep_out_of_compilation`."""
+    Modulation._kept = torch.compiler.disable(Modulation._kept)  # type: ignore[method-assign]
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

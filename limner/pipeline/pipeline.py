@@ -39,6 +39,9 @@ from limner.show.images import to_images
 
 T = TypeVar("T")
 
+PIXELS_AT_ONCE = 2**16
+"""That CPUs decode at once: more take more memory, and caches hold less of them. GPUs: 16 times."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -377,7 +380,7 @@ class Pipeline(Editing):
         memory = None
         if settings.cache is not None:
             memory = bounded(self.generator.memory(rows), layout, settings.cache)
-        return Asked(rows, leads, records, memory)
+        return Asked(rows, leads, records, height * width * (frames or 1), memory)
 
     def _frames(self, wanted: int | None) -> int | None:
         """Return the frames of clips that are to be drawn; None: pictures are."""
@@ -409,10 +412,15 @@ class Pipeline(Editing):
     def _result(self, asked: Asked, hooks: Sequence[Hook]) -> Result:
         leads = generate(self.generator, asked.rows, hooks, asked.memory)
         tokens = stack([row.tokens for row in leads]).to(self.tokenizer.device)
-        finished = bool(tokens.known.all())
-        pictures = self.tokenizer.decode(tokens) if finished else self.tokenizer.preview(tokens)
+        show = self.tokenizer.decode if tokens.known.all() else self.tokenizer.preview
+        few = PIXELS_AT_ONCE if tokens.known.device.type == "cpu" else 16 * PIXELS_AT_ONCE
+        at_once = max(1, few // asked.pixels)
+        parts = [
+            show(tokens.part(slice(first, first + at_once))).float().cpu()
+            for first in range(0, len(tokens), at_once)
+        ]
         use = None if asked.memory is None else CacheUse(asked.memory.peak, asked.memory.whole)
-        return Result(pictures.float().cpu(), tokens, asked.records, use)
+        return Result(torch.cat(parts), tokens, asked.records, use)
 
 
 def _given(given: Tokens, codes: Tensor | None) -> Tokens:
@@ -425,11 +433,16 @@ def _given(given: Tokens, codes: Tensor | None) -> Tokens:
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for, ready to be drawn."""
+    """What was asked for, ready to be drawn.
+
+    Args:
+        pixels: of a picture, or of all frames of a clip.
+    """
 
     rows: list[Row]
     leads: list[Row]
     records: tuple[dict[str, Any], ...]
+    pixels: int
     memory: ScaleMemory | None = None
 
 
