@@ -1,9 +1,9 @@
 """Which keys and values of a next-scale model's memory are worth keeping.
 
 A few queries of the map that was drawn last, spread evenly over it, say what they look at; their
-own entries stay too. As in `ScaleKVCluster` of scale_kv.py in StargazerX0/ScaleKV
-(arXiv:2505.19602), which scores without a softmax and takes the largest of neighbouring scores,
-unlike the paper.
+own entries stay too. `ScaleKVCluster` of scale_kv.py in StargazerX0/ScaleKV (arXiv:2505.19602)
+scores by products without a softmax and takes the largest of neighbouring scores; the paper, by the
+attention that entries get.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Pooling = Literal["max", "average"]
+Scores = Literal["attention", "products"]
 
 
 def window_of(length: int, count: int, window: int) -> Tensor:
@@ -37,25 +38,46 @@ def window_of(length: int, count: int, window: int) -> Tensor:
     return (length - count + along[:, None] * side + along).flatten()
 
 
+def attention_scores(queries: Tensor, keys: Tensor, scale: float | None) -> Tensor:
+    """Return what every entry gets of the attention of observed places, float [R, heads, n].
+
+    Args:
+        queries: float [R, heads, w, d], as the layer attends with them.
+        keys: float [R, heads, n, d], as remembered.
+        scale: of the layer's scores; None: 1 / sqrt(d).
+    """
+    return _products(queries, keys, scale).softmax(-1).sum(2)
+
+
+def product_scores(queries: Tensor, keys: Tensor) -> Tensor:
+    """Return every entry's products with observed queries, added up, float [R, heads, n].
+
+    Args:
+        queries: float [R, heads, w, d].
+        keys: float [R, heads, n, d], as remembered.
+    """
+    return _products(queries, keys, None).sum(2)
+
+
+def _products(queries: Tensor, keys: Tensor, scale: float | None) -> Tensor:
+    return queries @ keys.transpose(2, 3) * (keys.shape[-1] ** -0.5 if scale is None else scale)
+
+
 def select(
-    queries: Tensor, keys: Tensor, window: Tensor, capacity: int, kernel: int, pooling: Pooling
+    score: Tensor, window: Tensor, capacity: int, kernel: int = 1, pooling: Pooling = "max"
 ) -> Tensor:
     """Return the entries to keep, int64 [R, heads, capacity], ascending.
 
     Args:
-        queries: float [R, heads, w, d], of observed places.
-        keys: float [R, heads, n, d], as remembered.
+        score: float [R, heads, n], of every entry.
         window: int64 [at most capacity], entries that stay; on the CPU.
         capacity: how many are kept.
         kernel: neighbouring entries whose scores are pooled; odd.
         pooling: of the scores.
     """
-    window = window.to(keys.device)
-    scores = queries @ keys.transpose(2, 3) / math.sqrt(keys.shape[-1])
-    scores[..., window] = -torch.inf
-    score = scores.sum(2)
+    window = window.to(score.device)
+    apart = score.index_fill(-1, window, -torch.inf)
     pool = functional.max_pool1d if pooling == "max" else functional.avg_pool1d
-    score = pool(score, kernel, 1, kernel // 2)
-    score[..., window] = -torch.inf
-    best = score.topk(capacity - len(window), dim=-1).indices
+    pooled = pool(apart, kernel, 1, kernel // 2).index_fill(-1, window, -torch.inf)
+    best = pooled.topk(capacity - len(window), dim=-1).indices
     return torch.cat([best, window.expand(*best.shape[:2], -1)], dim=-1).sort(dim=-1).values

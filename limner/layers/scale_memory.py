@@ -21,7 +21,14 @@ from limner.core.errors import check
 from limner.core.memory import as_heads, scaled_attention
 from limner.core.row import Row
 from limner.core.slots import ABSENT, Slots, Visible, attention_mask, up_to
-from limner.layers.cache_selection import Pooling, select, window_of
+from limner.layers.cache_selection import (
+    Pooling,
+    Scores,
+    attention_scores,
+    product_scores,
+    select,
+    window_of,
+)
 from limner.layers.places import Places
 
 
@@ -35,6 +42,8 @@ class CacheBudget:
         base: entries that a layer may hold before it first forgets some; from then on its budget
             holds.
         window: entries of the latest map that are observed, and stay.
+        scores: what entries are chosen by: the attention that they get of the observed ones; or,
+            as the released code has it, "products" with queries before bias, norm and rotation.
         kernel: neighbouring entries whose scores are pooled; odd.
         pooling: of the scores, "max" or "average".
     """
@@ -42,12 +51,14 @@ class CacheBudget:
     kept: tuple[tuple[int, ...], ...]
     base: int
     window: int = 16
-    kernel: int = 5
+    scores: Scores = "attention"
+    kernel: int = 1
     pooling: Pooling = "max"
 
     def __post_init__(self) -> None:
         check(self.window > 0, "window", self.window, "at least 1")
         check(self.kernel > 0 and self.kernel % 2 == 1, "kernel", self.kernel, "odd and above 0")
+        check(self.scores in get_args(Scores), "scores", self.scores, "'attention' or 'products'")
         check(self.pooling in get_args(Pooling), "pooling", self.pooling, "'max' or 'average'")
         check(len(self.kept) > 0, "kept", self.kept, "budgets of one scale or more")
         least = min((min(row) for row in self.kept if row), default=self.base)
@@ -214,13 +225,20 @@ class ScaleReading:
         self.memory.looked(layer, query, keys, scale)
         mask = self._mask(held, keys.shape[2])
         mixed = scaled_attention(query, keys, values, mask, scale, dropout)
-        observed = self._queries.pop(layer, lambda slots: query[:, :, slots])
+        plain = self._queries.pop(layer, lambda slots: query[:, :, slots])
+
+        def scored(slots: Tensor, row: int, keys: Tensor) -> Tensor:
+            """Return the scores of a row's entries by the queries of some slots, [1, heads, n]."""
+            if self.memory.budget.scores == "products":
+                return product_scores(plain(slots)[row : row + 1], keys)
+            return attention_scores(query[row : row + 1, :, slots], keys, scale)
+
         for index, (row, count) in enumerate(zip(self.rows, self._counts, strict=True)):
             if count:
                 start = 0 if held[index] is None else len(held[index])  # type: ignore[arg-type]
                 parts = keys[index, :, : start + count], values[index, :, : start + count]
                 kept = self._with_new(held[index], index, count, parts)
-                self.memory.rows[row][layer] = self._within(kept, layer, index, count, observed)
+                self.memory.rows[row][layer] = self._within(kept, layer, index, count, scored)
         return mixed
 
     def close(self) -> None:
@@ -251,7 +269,7 @@ class ScaleReading:
         layer: int,
         index: int,
         count: int,
-        observed: Callable[[Tensor], Tensor],
+        scored: Callable[[Tensor, int, Tensor], Tensor],
     ) -> Kept:
         """Return what a layer keeps of a row after the pass."""
         budget, length = self.memory.budget, len(kept)
@@ -263,10 +281,8 @@ class ScaleReading:
             return kept
         window = window_of(length, count, budget.window)
         start = length - count
-        queries = observed(window[window >= start] - start)[index : index + 1]
-        chosen = select(
-            queries, kept.keys.unsqueeze(0), window, capacity, budget.kernel, budget.pooling
-        )
+        score = scored(window[window >= start] - start, index, kept.keys.unsqueeze(0))
+        chosen = select(score, window, capacity, budget.kernel, budget.pooling)
         return kept.only(chosen[0])
 
     def _mask(self, held: Sequence[Kept | None], length: int) -> Tensor | None:

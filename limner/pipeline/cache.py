@@ -29,6 +29,8 @@ from limner.layers.scale_memory import CacheBudget, ScaleMemory
 
 WINDOW = 16
 EPS = 1e-6
+RELEASED_SCORES: dict[str, Any] = {"scores": "products", "kernel": 5}
+"""How the released code scores entries."""
 FIRST_LISTED, LISTED = 9, 14
 """Released tables have 14 rows, of which those before the ninth are empty."""
 
@@ -222,7 +224,7 @@ def listed_budget(
             holds after the last scale too.
     """
     kept = [tuple(row or ()) for row in rows[2:]]
-    return CacheBudget((*kept, kept[-1]), base, window, **pooled)
+    return CacheBudget((*kept, kept[-1]), base, window, **{**RELEASED_SCORES, **pooled})
 
 
 def write_budget(budget: CacheBudget, path: str | Path) -> None:
@@ -241,8 +243,7 @@ def read_budget(path: str | Path) -> CacheBudget:
     try:
         said = json.loads(Path(path).read_text(encoding="utf-8"))
         if "kept" in said:
-            fields = {name: said[name] for name in ("base", "window", "kernel", "pooling")}
-            return CacheBudget(tuple(tuple(row) for row in said["kept"]), **fields)
+            return CacheBudget(**said | {"kept": tuple(tuple(row) for row in said["kept"])})
         return _released(said)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None

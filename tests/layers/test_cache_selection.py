@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from limner.layers.cache_selection import select, window_of
+from limner.layers.cache_selection import (
+    attention_scores,
+    product_scores,
+    select,
+    window_of,
+)
 
 
 def test_the_window_is_the_middles_of_cells():
@@ -24,7 +29,7 @@ def test_the_best_scores_are_kept_beside_the_window(pooling):
     queries = torch.randn(2, 3, 4, 8, generator=rng, dtype=torch.float64)
     keys = torch.randn(2, 3, 30, 8, generator=rng, dtype=torch.float64)
     window = torch.tensor([14, 20, 21, 29])
-    found = select(queries, keys, window, 12, 3, pooling)
+    found = select(product_scores(queries, keys), window, 12, 3, pooling)
     assert found.shape == (2, 3, 12)
     others = [place for place in range(30) if place not in window.tolist()]
     for row in range(2):
@@ -42,3 +47,14 @@ def test_the_best_scores_are_kept_beside_the_window(pooling):
             left = sorted(pooled.values(), reverse=True)[:8]
             chosen = sorted((pooled[p] for p in kept if p in pooled), reverse=True)
             assert chosen == pytest.approx(left)
+
+
+def test_attention_scores_are_what_the_softmax_gives_an_entry():
+    rng = torch.Generator().manual_seed(0)
+    queries = torch.randn(2, 3, 4, 8, generator=rng, dtype=torch.float64)
+    keys = torch.randn(2, 3, 9, 8, generator=rng, dtype=torch.float64)
+    scores = attention_scores(queries, keys, 0.5)
+    assert scores.sum(-1).allclose(torch.full((2, 3), 4.0, dtype=torch.float64))
+    weights = (0.5 * queries[1, 2] @ keys[1, 2].T).exp()
+    expected = (weights / weights.sum(-1, keepdim=True)).sum(0)
+    assert scores[1, 2].allclose(expected)

@@ -11,6 +11,8 @@ import torch
 from limner.core.errors import CheckpointError, ConfigError
 from limner.core.layout import pyramid
 from limner.core.seeds import seeded
+from limner.hub.shipped import FIRST
+from limner.layers import scale_memory
 from limner.layers.scale_memory import CacheBudget
 from limner.models.infinity import Infinity, InfinityConfig
 from limner.models.llamagen import LlamaGen, LlamaGenConfig
@@ -207,3 +209,39 @@ def test_the_reference_case_is_reproduced():
     folder = Path(__file__).parents[1] / "fixtures" / "parity" / "scalekv" / "asi"
     report = verify([folder], write=lambda line: None)
     assert report.ok and len(report.cases[0].lines) == 5
+
+
+def test_selected_entries_leave_the_last_scale_nearer_than_random_or_recent_ones(monkeypatch):
+    """On the packaged model, whose tokens are held: only what its memory keeps differs."""
+    pipeline = Pipeline.from_pretrained(FIRST)
+    asked = {"prompts": ["a red apple", "a cat", "a blue car"], "styles": [0, 1, 2], "seed": 3}
+    drawn = pipeline(**asked).tokens.ids
+    logits: list[torch.Tensor] = []
+
+    def again(logprob, turn):
+        assert turn.tokens.equal(turn.tokens[:1].expand_as(turn.tokens))
+        return drawn[:, turn.tokens[0], 0]
+
+    def scores_of(kind):
+        rng = torch.Generator().manual_seed(5)
+
+        def scores(queries, keys, scale):
+            if kind == "random":
+                return torch.rand(keys.shape[:3], generator=rng)
+            return torch.arange(float(keys.shape[2])).expand(keys.shape[:3])
+
+        return scores
+
+    def last_logits(**settings):
+        logits.clear()
+        assert pipeline(**asked, **settings).tokens.ids.equal(drawn)
+        return logits[-1]
+
+    monkeypatch.setattr(pipeline.generator.head, "sampler", again)
+    with pipeline.generator.register_forward_hook(lambda model, given, out: logits.append(out)):
+        whole = last_logits()
+        off = {"selected": float((last_logits(cache=0.25) - whole).abs().mean())}
+        for kind in ("random", "recent"):
+            monkeypatch.setattr(scale_memory, "attention_scores", scores_of(kind))
+            off[kind] = float((last_logits(cache=0.25) - whole).abs().mean())
+    assert off["selected"] < 0.8 * off["random"] and off["selected"] < 0.8 * off["recent"], off
