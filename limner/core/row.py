@@ -101,6 +101,17 @@ class Row:
         """Return those of the tokens [n] that are not held."""
         return tokens if self.held is None else tokens[~self.held[tokens]]
 
+    def copy(self) -> Row:
+        """Return a row of its own that knows what this one knows."""
+        return Row(
+            self.tokens.clone(),
+            self.order,
+            self.noise,
+            self.condition,
+            self.options,
+            held=self.held,
+        )
+
     def null(self, condition: Condition) -> Row:
         """Return a null row that follows this one under another condition."""
         return Row(

@@ -51,11 +51,6 @@ class SpeculationConfig:
         """`rounds`, or the mode's own number."""
         return self.rounds or (100 if self.mode == "released" else 10_000)
 
-    @property
-    def inner(self) -> float:
-        """Deviations that distances are counted in."""
-        return self.inner_temperature if self.mode == "released" else 1.0
-
 
 @dataclass(frozen=True, eq=False)
 class Block(Step):

@@ -4,15 +4,13 @@ Wang et al., "Continuous Speculative Decoding for Autoregressive Image Generatio
 arXiv:2411.11925; facts from spec_decode/spec_decode_runner.py of MarkXCloud/CSpD.
 
 One step of `Speculative` is one pass of the target, so it is drawn by the usual loop: the head lets
-the draft run ahead, then decides about all that it drew. Both models read the same noise of the
-row, and so denoise along the same path.
+the draft run ahead, then decides about all that it drew.
 
-"released" follows the official code: one pass sees none of the drafted tokens, distances count in
-units of 42 deviations, and drafts behind a rejected one stay. "exact" gives what the target alone
-gives if it draws the noise of its last denoising step too (`Options.last_noise`): the pass reads a
-copy of the row for every drafted step, each with the drafts before it; given the path, last steps
-are Gaussians, for which acceptance and resampling are exact; all behind the first rejected step is
-drawn again. Rows do not depend on each other.
+"released" follows the official code: one pass sees none of the drafted tokens, both models walk
+along the same noise, the last denoising steps are compared, distances count in units of 42
+deviations, and drafts behind a rejected one stay. "exact" gives what the target alone gives if it
+draws the noise of its last denoising step too (`Options.last_noise`), see
+`limner.decoding.exact_speculation`. Rows do not depend on each other.
 """
 
 from __future__ import annotations
@@ -33,8 +31,9 @@ from limner.core.order import Order, Partition, Step
 from limner.core.row import Condition, Options, Row
 from limner.core.slots import Slots
 from limner.core.tokens import Tokens
-from limner.decoding import turn as turns
 from limner.decoding.blocks import Block, Blocks, SpeculationConfig
+from limner.decoding.exact_speculation import Attempt, Outcome
+from limner.decoding.turn import aside
 from limner.heads import acceptance
 from limner.heads.diffusion import DiffusionHead, LastStep
 
@@ -196,71 +195,53 @@ class SpeculativeHead:
 
     def draw(self, turn: Turn) -> Drawn:
         """Draw what this pass decides about; `turn` is the loop's, its steps are blocks."""
-        exact = self.config.mode == "exact"
+        if self.config.mode == "exact":
+            outcome = Attempt(self.draft, self.target, turn, self.config.most_rounds).run()
+        else:
+            outcome = self._released(turn)
+        drawn = outcome.drawn
+        assert drawn.done is not None
+        found = (outcome.drafted, outcome.ratio.cpu(), outcome.accepted.cpu(), drawn.done.cpu())
+        for watch in self.watches:
+            watch(Verdict(turn.rows, _blocks(turn), turn.tokens, *found))
+        return drawn
+
+    def _released(self, turn: Turn) -> Outcome:
         parts = _parts_of(turn)
         drafted = parts < torch.tensor([[block.drafted] for block in _blocks(turn)])
-        ahead, rows = self._run_ahead(turn)
-        own = self._part_by_part(turn, rows) if exact else _Drawing.of(self.target, turn)
+        ahead, own = self._run_ahead(turn), _Drawing.of(self.target, turn)
         x, drafts = ahead.values.to(own.values), ahead.last.to(own.values)
         correction = acceptance.log_correction(drafts, own.last)
-        if exact:
-            correction = torch.zeros_like(correction)
-        ratio = acceptance.log_ratio(x, drafts, own.last, self.config.inner) + correction
-        accepted = ratio.exp() > turn.noise("uniform", "accept").to(ratio)
-        unknown = drafted.to(accepted.device)
-        rejected = unknown & ~accepted
-        taken, hit, _ = acceptance.resample(
+        inner = self.config.inner_temperature
+        ratio = acceptance.log_ratio(x, drafts, own.last, inner) + correction
+        accepted = acceptance.keeps(ratio, turn.noise("uniform", "accept"))
+        taken, _, _ = acceptance.resample(
             drafts,
             own.last,
             correction,
             lambda made: turn.noise("normal", "proposal", made, (x.shape[-1],)),
             lambda made: turn.noise("uniform", "residual", made),
             self.config.most_rounds,
-            first=exact,
-            wanted=rejected if exact else unknown,
+            drafted.to(x.device),
         )
-        done = torch.ones_like(drafted)
-        if exact:
-            taken = torch.where((hit >= 0).unsqueeze(-1), taken, own.values)
-            done = parts <= parts.masked_fill(~rejected.cpu(), NEVER).amin(1, keepdim=True)
-        found = (drafted, ratio.exp().cpu(), accepted.cpu(), done)
-        for watch in self.watches:
-            watch(Verdict(turn.rows, _blocks(turn), turn.tokens, *found))
         kept = torch.where(accepted.unsqueeze(-1), x, taken)
-        return Drawn(values=torch.where(unknown.unsqueeze(-1), kept, own.values), done=done)
+        values = torch.where(drafted.to(x.device).unsqueeze(-1), kept, own.values)
+        drawn = Drawn(values=values, done=torch.ones_like(drafted))
+        return Outcome(drawn, drafted, ratio.exp(), accepted)
 
-    def _run_ahead(self, turn: Turn) -> tuple[_Drawing, list[Row]]:
+    def _run_ahead(self, turn: Turn) -> _Drawing:
         """Let the draft draw its parts of every block, in copies of the rows."""
-        blocks, rows = _blocks(turn), [_copy(row) for row in turn.rows]
+        blocks, rows = _blocks(turn), [row.copy() for row in turn.rows]
         ahead = _Drawing.blank(turn, _diffusion(self.draft).token)
         for part in range(max(block.drafted for block in blocks)):
             active = [index for index, block in enumerate(blocks) if block.drafted > part]
             steps = [blocks[index].parts[part] for index in active]
-            walked = _turn(self.draft, [rows[index] for index in active], steps)
+            walked = aside(self.draft, [rows[index] for index in active], steps)
             drawn = _Drawing.of(self.draft, walked)
             walked.write(Drawn(values=drawn.values))
             for place, index in enumerate(active):
                 ahead.put(index, blocks[index].span(part), drawn, place)
-        return ahead, rows
-
-    def _part_by_part(self, turn: Turn, drafts: Sequence[Row]) -> _Drawing:
-        """What the target makes of every part, given the drafts before it, in one pass."""
-        asked: list[tuple[int, int]] = []
-        rows: list[Row] = []
-        for index, (row, block) in enumerate(zip(turn.rows, _blocks(turn), strict=True)):
-            for part in range(len(block.parts)):
-                copy = _copy(drafts[index])
-                copy.tokens.known = row.tokens.known.clone()
-                before = block.draw[: block.span(part).start].to(copy.tokens.known.device)
-                copy.tokens.known[0, before] = True
-                asked.append((index, part))
-                rows.append(copy)
-        steps = [_blocks(turn)[index].parts[part] for index, part in asked]
-        drawn = _Drawing.of(self.target, _turn(self.target, rows, steps))
-        own = _Drawing.blank(turn, _diffusion(self.target).token, drawn.values.dtype)
-        for place, (index, part) in enumerate(asked):
-            own.put(index, _blocks(turn)[index].span(part), drawn, place)
-        return own
+        return ahead
 
 
 @dataclass(frozen=True)
@@ -281,9 +262,9 @@ class _Drawing:
         return _Drawing(*_diffusion(generator).draw_watched(turn))
 
     @staticmethod
-    def blank(turn: Turn, width: int, dtype: torch.dtype = torch.float64) -> _Drawing:
+    def blank(turn: Turn, width: int) -> _Drawing:
         """Return zeros, and standard Gaussians, to be filled in."""
-        zeros = torch.zeros(*turn.tokens.shape, width, dtype=dtype, device=turn.device)
+        zeros = torch.zeros(*turn.tokens.shape, width, dtype=torch.float64, device=turn.device)
         return _Drawing(zeros, LastStep(zeros.clone(), torch.ones_like(zeros), zeros.clone()))
 
     def put(self, row: int, span: slice, drawn: _Drawing, place: int) -> None:
@@ -305,20 +286,6 @@ def _parts_of(turn: Turn) -> Tensor:
         for part in range(len(block.parts)):
             parts[index, block.span(part)] = part
     return parts
-
-
-def _copy(row: Row) -> Row:
-    """Return a row of its own that knows what this one knows."""
-    tokens = row.tokens.clone()
-    return Row(tokens, row.order, row.noise, row.condition, row.options, held=row.held)
-
-
-def _turn(generator: Generator, rows: Sequence[Row], steps: Sequence[Step]) -> turns.Turn:
-    """Return a turn of rows that a memory need not know."""
-    nulls = [row.null(generator.null(row.condition)) for row in rows if row.options.guidance.active]
-    memory = generator.memory(rows)
-    memory.admit([*rows, *nulls])
-    return turns.Turn(generator, rows, steps, nulls, memory)
 
 
 def _diffusion(generator: Generator) -> DiffusionHead:

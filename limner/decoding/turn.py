@@ -227,3 +227,11 @@ def _padded(rows: Sequence[Tensor], value: float) -> Tensor:
     for index, row in enumerate(rows):
         padded[index, : len(row)] = row
     return padded
+
+
+def aside(generator: Generator, rows: Sequence[Row], steps: Sequence[Step]) -> Turn:
+    """Return a turn of rows beside a loop's: with null rows and a memory of its own."""
+    nulls = [row.null(generator.null(row.condition)) for row in rows if row.options.guidance.active]
+    memory = generator.memory(rows)
+    memory.admit([*rows, *nulls])
+    return Turn(generator, rows, steps, nulls, memory)

@@ -21,6 +21,9 @@ from limner.heads.diffusion import LastStep
 Numbers = Callable[[int], Tensor]
 """Number of the round -> random numbers, [..., D] or [...]."""
 
+Proposals = Callable[[int, Tensor], tuple[Tensor, Tensor]]
+"""Number of the round, tokens int64 [k] -> what p draws, [k, D], and its log p - log q, [k]."""
+
 
 def log_ratio(x: Tensor, draft: LastStep, target: LastStep, inner: float = 1.0) -> Tensor:
     """Return log p(x) - log q(x), float [...].
@@ -52,6 +55,16 @@ def kept_share(y: Tensor, draft: LastStep, target: LastStep, correction: Tensor)
     return (1 - (-log_ratio(y, draft, target) - correction).exp()).clamp(min=0)
 
 
+def keeps(log_ratio: Tensor, uniform: Tensor) -> Tensor:
+    """Return which drafts are kept, bool [...].
+
+    Args:
+        log_ratio: float [...], log p - log q of the drafts.
+        uniform: float [...], uniform numbers.
+    """
+    return log_ratio.exp() > uniform.to(log_ratio)
+
+
 def resample(
     draft: LastStep,
     target: LastStep,
@@ -59,18 +72,17 @@ def resample(
     normal: Numbers,
     uniform: Numbers,
     rounds: int,
-    first: bool,
     wanted: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, int]:
-    """Draw from the positive part of p - q by proposals of p.
+    """Draw from the positive part of p - q by proposals of p, as the released code does.
+
+    All tokens make proposals until each that is needed has had one taken, and keep their last one.
 
     Args:
         correction: float [...], see `log_correction`.
         normal: standard normal numbers of a round, [..., D].
         uniform: uniform numbers of a round, [...].
         rounds: most of them.
-        first: a token keeps its first proposal that is taken, so it does not depend on others.
-            Otherwise its last one, as in the released code, where all go on until each has one.
         wanted: bool [...], tokens that are needed; None: all.
 
     Returns:
@@ -84,11 +96,34 @@ def resample(
     while made < rounds and bool((missing & (hit < 0)).any()):
         y = target.mean + target.deviation * normal(made).to(taken)
         take = uniform(made).to(taken) < kept_share(y, draft, target, correction)
-        fresh = take & (hit < 0)
-        taken = torch.where((fresh if first else take).unsqueeze(-1), y, taken)
-        hit = hit.masked_fill(fresh, made)
+        taken = torch.where(take.unsqueeze(-1), y, taken)
+        hit = hit.masked_fill(take & (hit < 0), made)
         made += 1
     return taken, hit, made
+
+
+def residual(propose: Proposals, uniform: Numbers, count: int, rounds: int) -> Tensor:
+    """Draw from the positive part of p - q by proposals of p; tokens do not depend on each other.
+
+    Args:
+        propose: draws from p.
+        uniform: uniform numbers of a round, [count].
+        count: tokens.
+        rounds: most of them; a token that none is taken of becomes its last proposal.
+
+    Returns:
+        float [count, D].
+    """
+    missing = torch.arange(count)
+    taken, apart = propose(0, missing)
+    made = 1
+    while True:
+        take = uniform(made - 1).to(apart)[missing] < 1 - (-apart).exp()
+        missing = missing[~take.cpu()]
+        if len(missing) == 0 or made == rounds:
+            return taken
+        taken[missing], apart = propose(made, missing)
+        made += 1
 
 
 def _distance(x: Tensor, last: LastStep) -> Tensor:

@@ -34,6 +34,9 @@ NoiseSource = Callable[[str, int], Tensor]
 Watch = Callable[[int, Gaussian], None]
 """(index of a step, 0 the last, what it draws from)."""
 
+Kernel = Callable[[Tensor, int], Gaussian]
+"""(noisy tokens, number of a walk's step, 0 the noisiest) -> what the next ones are drawn from."""
+
 EVALUATION_SEED = 0
 
 
@@ -275,22 +278,18 @@ class DiffusionHead(nn.Module):
             noise: "start", then "solver" for every step that adds noise.
             watch: told of every step.
         """
-        tables = self.tables(respacing)
-        condition = self.denoiser.condition(outputs.lead)
-        null = None if outputs.null is None else self.denoiser.condition(outputs.null)
-        x = noise("start", 0).to(condition.device, _wide(condition.dtype))
+        kernel = self.kernel(outputs, respacing)
+        x = noise("start", 0).to(outputs.lead.device, _wide(outputs.lead.dtype))
         if temperature.dim() == 1:
             temperature = torch.stack([temperature, torch.zeros_like(temperature)])
         with_last = bool(temperature[1].any())
         warmth, last_warmth = temperature.to(x).reshape(2, -1, 1, 1)
-        with packed(self.denoiser, x.shape[:-1].numel() * (1 if null is None else 2)):
-            for inner in range(len(tables)):
-                index = torch.tensor(len(tables) - 1 - inner)
-                time = tables.timesteps[index]
-                told, code = self.guided(x, time, condition, null, outputs.scales)
-                before = tables.backward(x, index, told, code)
+        count = len(self.tables(respacing))
+        with packed(self.denoiser, x.shape[:-1].numel()):
+            for inner in range(count):
+                index, before = count - 1 - inner, kernel(x, inner)
                 if watch is not None:
-                    watch(int(index), before)
+                    watch(index, before)
                 if index > 0:
                     x = before.sample(warmth * noise("solver", inner).to(x))
                 elif with_last:
@@ -298,6 +297,22 @@ class DiffusionHead(nn.Module):
                 else:
                     x = before.mean
         return x
+
+    def kernel(self, outputs: Outputs, respacing: str) -> Kernel:
+        """Return what the steps of a walk draw from, under the network's outputs.
+
+        Args: as of `sample`.
+        """
+        tables = self.tables(respacing)
+        condition = self.denoiser.condition(outputs.lead)
+        null = None if outputs.null is None else self.denoiser.condition(outputs.null)
+
+        def kernel(x: Tensor, inner: int) -> Gaussian:
+            index = torch.tensor(len(tables) - 1 - inner)
+            time = tables.timesteps[index]
+            return tables.backward(x, index, *self.guided(x, time, condition, null, outputs.scales))
+
+        return kernel
 
     def guided(
         self, noisy: Tensor, time: Tensor, condition: Tensor, null: Tensor | None, scales: Tensor

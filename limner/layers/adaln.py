@@ -49,8 +49,8 @@ class Modulation(nn.Module):
 
     def forward(self, condition: Tensor) -> Tensor:
         """Map float [R, 1, width] to [R, 1, chunks, width]."""
-        keeps = condition.shape[-2] == 1 and condition.device.type == "cpu"
-        if keeps and not torch.is_grad_enabled():
+        one = condition.shape[-2] == 1 and condition.device.type == "cpu"
+        if one and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
             return self._kept(condition)
         return self._chunks(condition)
 
@@ -72,11 +72,6 @@ class Modulation(nn.Module):
     def chunk_weights(self) -> Tensor:
         """Return the weights by chunk, float [chunks, width, width], sharing memory."""
         return self.linear.weight.unflatten(0, (self.chunks, -1))
-
-
-def keep_modulations_out_of_compilation() -> None:
-    """Let compiled blocks ask for kept chunks; see `key_value_memory.keep_out_of_compilation`."""
-    Modulation._kept = torch.compiler.disable(Modulation._kept)  # type: ignore[method-assign]
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
@@ -168,9 +163,26 @@ class AdaLNBlock(nn.Module):
             condition: what `modulation` reads, leading dimensions [R, 1] or [R, L].
             positions: rotations, for an attention that turns queries and keys.
         """
-        attention, mlp = self.chunks(condition)
+        return self.branches(x, reading, self.chunks(condition), *positions)
+
+    def branches(
+        self, x: Tensor, reading: Reading, chunks: tuple[Tensor, ...], *positions: Tensor
+    ) -> Tensor:
+        """Map float [R, L, width] to the same shape, modulated as `chunks` says."""
+        attention, mlp = chunks
         x = self.branch(x, attention, self.attention, reading, *positions)
         return self.branch(x, mlp, self.mlp)
+
+    def compile(self, **options: Any) -> None:
+        """Compile what follows the modulation, whose chunks are kept from step to step.
+
+        Args:
+            **options: of `torch.compile`.
+        """
+        if type(self).forward is AdaLNBlock.forward:
+            self.branches = torch.compile(self.branches, **options)  # type: ignore[method-assign]
+        else:
+            super().compile(**options)
 
     def chunks(self, condition: Tensor) -> tuple[Tensor, ...]:
         """Return gate, scale and shift of every branch, each float [R, 1 or L, 3, width]."""

@@ -113,7 +113,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "n
         product: Tensor = _product(x, weight)
         return ACTIVATIONS[then].alone(product if bias is None else product + bias)
     if torch.compiler.is_compiling():
-        whole: Tensor = _layer(x, weight, bias, then)
+        whole: Tensor = torch.ops.limner.layer(x, weight, bias, then)
         return whole
     # calling an operator of Python's own takes a tenth of such a product's time
     return _quickest(x, weight, bias, then)
@@ -158,13 +158,14 @@ def _empty_product(x: Tensor, weight: Tensor) -> Tensor:
     return x.new_empty((*x.shape[:-1], len(weight)))
 
 
-@torch.library.custom_op("limner::layer", mutates_args=(), device_types="cpu")
-def _layer(x: Tensor, weight: Tensor, bias: Tensor | None, then: str) -> Tensor:
-    """What `_quickest` returns, as an operator that `torch.compile` leaves alone; no gradients."""
-    return _quickest(x, weight, bias, then)
+# `_quickest` as an operator that `torch.compile` leaves alone; it has no gradients, and so spends
+# nothing on them as `custom_op` does
+_operators = torch.library.Library("limner", "FRAGMENT")
+_operators.define("layer(Tensor x, Tensor weight, Tensor? bias, str then) -> Tensor")
+_operators.impl("layer", _quickest, "CPU")
 
 
-@_layer.register_fake
+@torch.library.register_fake("limner::layer")
 def _empty_layer(x: Tensor, weight: Tensor, bias: Tensor | None, then: str) -> Tensor:
     return _empty_product(x, weight)
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import nn
 
-from limner.layers.adaln import keep_modulations_out_of_compilation
 from limner.layers.key_value_memory import keep_out_of_compilation
 from limner.layers.scale_memory import keep_budgets_out_of_compilation
 from limner.layers.state_memory import compile_around_states
@@ -25,7 +24,6 @@ def compile_blocks(network: nn.Module, **options: Any) -> None:
     config.allow_unspec_int_on_nn_module = True
     keep_out_of_compilation()
     keep_budgets_out_of_compilation()
-    keep_modulations_out_of_compilation()
     compile_around_states()
     for block in getattr(network, "blocks", [network]):
         block.compile(**options)

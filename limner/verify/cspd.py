@@ -38,7 +38,7 @@ def accept(case: Case) -> None:
     proposals = target.mean + target.deviation * normal
     rounds = min(case.arguments("out")["max_rounds"], len(normal))
     noises = normal.__getitem__, uniform.__getitem__
-    taken, hit, made = resample(draft, target, correction, *noises, rounds, first=False)
+    taken, hit, made = resample(draft, target, correction, *noises, rounds)
     case.check("prob", ratio)
     case.check("accepted", accepted)
     case.check("alpha", kept_share(proposals, draft, target, correction))

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 
 from limner.core.errors import ConfigError
+from limner.core.head import Outputs
 from limner.core.layout import grid
 from limner.core.noise import SeededNoise
 from limner.core.row import Options
 from limner.core.tokens import empty
 from limner.decoding import generate
 from limner.decoding.blocks import SpeculationConfig
-from limner.decoding.speculation import Speculative, Tally
+from limner.decoding.speculation import Speculative, Tally, Verdict
 from limner.heads import acceptance
-from limner.heads.acceptance import log_ratio, resample
+from limner.heads.acceptance import keeps, log_ratio, residual
 from limner.heads.annealing import StepAnnealing
 from limner.heads.diffusion import DiffusionConfig, LastStep
 from limner.heads.guidance import DrawnRamp
+from limner.heads.paths import Given, log_density, walk
 from limner.layers.vision_transformer import StackConfig
 from limner.models.mar import MAR, MARConfig
 
@@ -68,6 +72,39 @@ def test_a_draft_that_is_the_target_is_always_kept(options: Options) -> None:
     assert (tally.rejected, tally.target_passes) == (0, 2 * 5)
 
 
+class Ratios:
+    """Remembers the acceptance ratios of the first drafted step of every block, and of others."""
+
+    def __init__(self) -> None:
+        self.first: list[Tensor] = []
+        self.later: list[Tensor] = []
+
+    def __call__(self, verdict: Verdict) -> None:
+        for ratio, block in zip(verdict.ratio, verdict.blocks, strict=True):
+            for part in range(block.drafted):
+                (self.later if part else self.first).append(ratio[block.span(part)])
+
+
+@pytest.mark.parametrize("options", [Options(), Options(DrawnRamp(2.0))])
+def test_equal_models_agree_exactly_where_they_read_the_same(options: Options) -> None:
+    """Of a released block's drafts the target reads none, so only the first is judged alike."""
+    found = {}
+    for drafts in (1, 3):
+        model, _ = speculative(SpeculationConfig("released", drafts, 0.0))
+        found[drafts] = Ratios()
+        model.head.watches.append(found[drafts])
+        draw(model, range(4), options)
+    assert found[1].first and not found[1].later
+    alone = torch.cat(found[1].first)
+    torch.testing.assert_close(alone, torch.ones_like(alone))
+    if options.guidance.active:
+        return  # a block is guided as its last step is: none of its ratios need be 1
+    first, later = torch.cat(found[3].first), torch.cat(found[3].later)
+    torch.testing.assert_close(first, torch.ones_like(first))
+    assert float(((later - 1).abs() > 1e-6).float().mean()) > 0.9
+    assert 0.1 < len(first) / (len(first) + len(later)) < 0.6
+
+
 def test_the_exact_mode_does_not_depend_on_the_batch() -> None:
     model, _ = speculative(SpeculationConfig(drafts=3, ratio=0.0), shift=0.1)
     alone = torch.cat([draw(model, [seed], Options()) for seed in range(3)])
@@ -103,31 +140,52 @@ def distance(x: Tensor, y: Tensor) -> float:
     return float((shares[0] - shares[1]).abs().max())
 
 
-def test_acceptance_and_resampling_give_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_acceptance_and_resampling_give_the_target() -> None:
     count, rng = 20_000, torch.Generator().manual_seed(0)
 
-    def normal(_: int = 0) -> Tensor:
-        return torch.randn(count, 1, generator=rng, dtype=torch.float64)
+    def normal(size: int = count) -> Tensor:
+        return torch.randn(size, 1, generator=rng, dtype=torch.float64)
 
     def uniform(_: int = 0) -> Tensor:
         return torch.rand(count, generator=rng, dtype=torch.float64)
 
     draft, target = gaussian(0.0, 1.0, count), gaussian(0.7, 0.8, count)
-    none = torch.zeros(count, dtype=torch.float64)
 
-    def drawn() -> Tensor:
+    def drawn(honest: bool) -> Tensor:
+        def propose(made: int, wanted: Tensor) -> tuple[Tensor, Tensor]:
+            every = target.mean.clone()
+            every[wanted] += target.deviation[wanted] * normal(len(wanted))
+            ratio = log_ratio(every, draft, target)[wanted]
+            return every[wanted], ratio if honest else torch.full_like(ratio, torch.inf)
+
         x = draft.mean + draft.deviation * normal()
-        kept = log_ratio(x, draft, target).exp() > uniform()
-        taken, hit, _ = resample(draft, target, none, normal, uniform, 1000, True, ~kept)
-        assert bool((kept | (hit >= 0)).all())
-        return torch.where(kept.unsqueeze(-1), x, taken)
+        kept = keeps(log_ratio(x, draft, target), uniform())
+        return torch.where(kept.unsqueeze(-1), x, residual(propose, uniform, count, 1000))
 
     reference = target.mean + target.deviation * normal()
-    assert distance(drawn(), reference) < 0.02
+    assert distance(drawn(honest=True), reference) < 0.02
     assert distance(draft.mean + draft.deviation * normal(), reference) > 0.2
     # plain samples of the target in place of rejected drafts
-    monkeypatch.setattr(acceptance, "kept_share", lambda y, *rest: torch.ones_like(y[..., 0]))
-    assert distance(drawn(), reference) > 0.05
+    assert distance(drawn(honest=False), reference) > 0.05
+
+
+def test_a_way_is_as_likely_as_its_steps_are() -> None:
+    """Walked and asked about again, under one model and another: sums of Gaussian densities."""
+    head, other = build().head, build(shift=0.5).head
+    rng = torch.Generator().manual_seed(0)
+    lead = torch.randn(3, 1, 8, generator=rng, dtype=torch.float64)
+    scales = torch.full((3,), torch.nan)
+    given = Given(Outputs(lead, None, scales), torch.full((3, 1, 1), 0.7), "ddim2")
+    numbers = torch.randn(3, 3, 1, 1, generator=rng, dtype=torch.float64)
+    way = walk(head, given, lambda purpose, inner: numbers[inner if purpose == "solver" else 2])
+    torch.testing.assert_close(log_density(head, given, way.states), way.log_density)
+    expected = torch.zeros(3, dtype=torch.float64)
+    for inner in range(2):
+        step = other.kernel(given.outputs, "ddim2")(way.states[inner], inner)
+        deviation = (step.log_variance / 2).exp() * given.warmth
+        density = Normal(step.mean, deviation).log_prob(way.states[inner + 1]).sum((1, 2))
+        expected += density + 0.5 * math.log(2 * math.pi)
+    torch.testing.assert_close(log_density(other, given, way.states), expected)
 
 
 def chance(x: Tensor, y: Tensor) -> float:
@@ -151,7 +209,7 @@ def test_two_samples_tell_a_broken_rule_from_the_exact_one(
     assert chance(alone, draw(model, range(1000, 1024), Options(), layout)) > 0.01
     assert tally.accepted > 0 and tally.rejected > 0
     # a rule that keeps every draft
-    monkeypatch.setattr(acceptance, "log_ratio", lambda x, *rest: torch.full_like(x[..., 0], 9.0))
+    monkeypatch.setattr(acceptance, "keeps", lambda ratio, uniform: torch.ones_like(ratio) > 0)
     assert chance(alone, draw(model, range(1000, 1024), Options(), layout)) < 0.01
 
 
