@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from limner.core.errors import ConfigError
@@ -26,6 +28,7 @@ from limner.models.mar import MAR, MARConfig
 from .turns import GivenTurn
 
 LAYOUT = grid(3, 4, kind="values")
+CASES = Path(__file__).parents[1] / "fixtures" / "parity" / "disa"
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +92,29 @@ def test_a_row_calls_the_denoiser_as_often_as_its_chains_are_long(model: MAR) ->
     assert isinstance(order, Partition)
     chains = [len(model.head.tables(annealing.respacing(step))) for step in order.steps]
     assert calls == chains and calls[0] > calls[-1] == 3
+
+
+def test_fifty_to_five_over_64_steps_take_about_half_of_the_calls() -> None:
+    """Calls that the denoiser is seen to take, beside the case's own counts."""
+    case = load_file(CASES / "schedule" / "io.safetensors")
+    published = [
+        len(kept_timesteps(1000, f"{count}@950")) for count in case["mar_50_5_linear_T64"].tolist()
+    ]
+    torch.manual_seed(0)
+    head, stack = DiffusionConfig(width=8, depth=1), StackConfig(8, 1, 2)
+    small = MAR(MARConfig(stack, stack, head, 64, 2, classes=1, buffer=1, steps=64)).eval()
+    seen: list[int] = []
+    small.head.denoiser.register_forward_hook(lambda *_: seen.append(1))
+    calls = []
+    for annealing, count in ((StepAnnealing(50, 5), 64), (StepAnnealing(50, 50), 4)):
+        blank = empty(grid(8, 8, kind="values"), width=2)
+        options, given = Options(annealing=annealing, steps=count), {"label": torch.tensor([0])}
+        with torch.no_grad():
+            generate(small, small.begin(blank, given, options, SeededNoise(0)))
+        calls.append(len(seen) * 64 // count)  # the second takes as many at every step
+        seen.clear()
+    assert calls == [sum(published), 64 * 48] == [1681, 3072]
+    assert 0.5 < calls[0] / calls[1] < 0.56
 
 
 def test_the_same_number_at_both_ends_is_no_annealing(model: MAR) -> None:

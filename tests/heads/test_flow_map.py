@@ -2,6 +2,7 @@
 
 import torch
 
+from limner.heads import flow_map
 from limner.heads.flow_map import arrived, velocity, walk
 
 
@@ -10,7 +11,8 @@ def mapped(noise, chances, codes):
     return arrived(walk(noise, logprob, codes), logprob, codes)
 
 
-def test_codes_come_as_often_as_they_are_likely():
+def surprise():
+    """Return chi square of the codes of 2000 noises, of 7 degrees of freedom."""
     rng = torch.Generator().manual_seed(0)
     codes = torch.randn(8, 3, generator=rng, dtype=torch.float64)
     chances = torch.rand(8, generator=rng, dtype=torch.float64).square()
@@ -18,7 +20,22 @@ def test_codes_come_as_often_as_they_are_likely():
     noise = torch.randn(2000, 3, generator=rng, dtype=torch.float64)
     counts = torch.bincount(mapped(noise, chances, codes), minlength=8)
     expected = 2000 * chances
-    assert float(((counts - expected).square() / expected).sum()) < 18.5  # p = 0.01 of 7 freedoms
+    return float(((counts - expected).square() / expected).sum())
+
+
+def test_codes_come_as_often_as_they_are_likely():
+    assert surprise() < 18.5  # p = 0.01
+
+
+def test_another_variance_on_the_way_gives_another_distribution(monkeypatch):
+    def wider(x, left, logprob, codes):
+        """Posterior weights under a variance of 1 - t in place of its square."""
+        time = 1 - left
+        near = time * (x @ codes.T) - 0.5 * time**2 * codes.square().sum(-1)
+        return (logprob + near / left).softmax(-1)
+
+    monkeypatch.setattr(flow_map, "_weights", wider)
+    assert surprise() > 24.3  # p = 0.001
 
 
 def test_on_a_line_it_is_the_quantile_map():

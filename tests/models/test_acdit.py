@@ -8,12 +8,14 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from limner.core.errors import ConfigError
 from limner.core.layout import Layout, grid
 from limner.core.noise import ReplayedNoise, SeededNoise
 from limner.core.registry import MODELS
 from limner.core.row import Options, Row
+from limner.core.slots import attention_mask, skip_causal
 from limner.core.tokens import Tokens, empty, from_values
 from limner.decoding import generate
 from limner.heads.annealing import StepAnnealing
@@ -22,8 +24,10 @@ from limner.heads.guidance import Constant
 from limner.hub.build import blank, parameter_count
 from limner.hub.convert import detect
 from limner.hub.official import acdit as official
+from limner.layers.axial_mixing import mix_positions, mixing_table
 from limner.layers.vision_transformer import StackConfig
 from limner.models.acdit import ACDiT, ACDiTConfig
+from limner.orders.copies import block_slots
 from tests.models.together import drawn_together_and_alone
 
 WIDTH = 3
@@ -153,6 +157,53 @@ def test_one_block_of_everything_is_a_plain_transformer() -> None:
     noisy, time = given(PICTURE, 1), torch.full((1, 16), 300)
     before = told(model, PICTURE, given(PICTURE), noisy, time)
     assert torch.equal(before, told(model, PICTURE, given(PICTURE, 2), noisy, time))
+
+
+def plain_transformer(model: ACDiT, noisy: Tensor, time: Tensor, label: Tensor) -> Tensor:
+    """The same weights as a diffusion transformer that knows nothing of blocks and slots."""
+    vector = model.time(time[:, :1].double()) + model.condition.prefix({"label": label})
+    table = mixing_table(PICTURE, (1, 1), torch.device("cpu"), torch.float64)
+    x = model.into(noisy)
+    for block in model.blocks:
+        attention, heads = block.attention, block.attention.heads  # type: ignore[union-attr]
+        gates, scales, shifts = (
+            block.modulation.linear(functional.silu(vector)).unflatten(-1, (3, 2, -1)).unbind(2)
+        )
+        read = block.norm(x) * (1 + scales[:, :, 0]) + shifts[:, :, 0]
+        query, key, value = (
+            part.unflatten(-1, (heads, -1)).transpose(1, 2)
+            for part in attention.qkv(read).chunk(3, dim=-1)
+        )
+        query, key = attention.query_norm(query), attention.key_norm(key)
+        query, key = mix_positions(query, table), mix_positions(key, table)
+        mixed = functional.scaled_dot_product_attention(query, key, value)
+        x = x + gates[:, :, 0] * attention.out(mixed.transpose(1, 2).flatten(2))
+        read = block.mlp_norm(x) * (1 + scales[:, :, 1]) + shifts[:, :, 1]
+        x = x + gates[:, :, 1] * block.mlp(read)
+    scale, shift = model.norm.modulation.linear(functional.silu(vector)).chunk(2, dim=-1)
+    told: Tensor = model.output(model.norm.norm(x) * (1 + scale) + shift)
+    return told
+
+
+def test_one_block_tells_what_a_diffusion_transformer_tells() -> None:
+    model = build(replace(CONFIG, block=16))
+    noisy, time = given(PICTURE, 1), torch.full((1, 16), 300)
+    expected = plain_transformer(model, noisy, time, torch.tensor([1]))
+    block_wise = told(model, PICTURE, given(PICTURE), noisy, time)
+    torch.testing.assert_close(block_wise, expected, rtol=1e-6, atol=1e-6)
+    every = block_slots(model.config.blocks(PICTURE), (0, 1), (0, 1))
+    seen = attention_mask(skip_causal, every, every)
+    assert bool(seen[16:, 16:].all()) and not bool(seen[16:, :16].any())
+
+
+def test_later_blocks_cost_what_the_second_one_does(case: tuple[ACDiT, Layout]) -> None:
+    model, layout = build(replace(case[0].config, block=2, square=False)), case[1]
+    read: list[int] = []
+    model.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0].place.shape[1]))
+    generate(model, begin(model, layout, 1, Options()))
+    steps = model.config.head.steps
+    # the block before it, once, and a draft at every step of the solver
+    assert read == [2] * steps + ([4] + [2] * (steps - 1)) * (len(layout) // 2 - 1)
 
 
 def test_solver_steps_may_differ_by_row() -> None:

@@ -37,6 +37,7 @@ from limner.models.llamagen import LlamaGen, LlamaGenConfig
 from limner.models.var import VAR, VARConfig
 from limner.orders import scale_slots
 from limner.tokenizers.quantizers.multiscale_bits import MultiScaleBits, MultiScaleBitsConfig
+from limner.verify.drawing import draw
 
 LAYOUT = pyramid(((1, 1), (2, 2), (2, 3)))
 CONFIG = InfinityConfig(
@@ -268,6 +269,25 @@ def test_the_released_teacher_sees_one_scale_at_a_time() -> None:
     assert torch.equal(turned, model.rotation(place - 5, LAYOUT, torch.float32))
     assert not torch.equal(turned, model.rotation(place, LAYOUT, torch.float32))
     assert isinstance(alone.memory([]), NoMemory)
+
+
+def test_an_untouched_student_is_far_from_the_released_teacher_alone() -> None:
+    """A teacher that sees all scales is what the student is; one that sees its own is not."""
+    model, condition = small(), texts(4, 6)
+    alone = EachScaleAlone(model.config).eval()
+    alone.load_state_dict(model.state_dict())
+    alone.canvas = model.canvas
+    student = ARBooth.around(model, "<it>", (4, 16), None).eval()
+    distances = []
+    for teacher in (model, alone):
+        noises = [SeededNoise(row) for row in range(2)]
+        blank = empty(LAYOUT, 2, codes=5)
+        with torch.no_grad():
+            drawing = draw(teacher, LAYOUT, condition, Options(), noises, blank)
+            seen = packed_as_drawn(student, drawing.tokens, condition)
+            distances.append(float(soft_distance(student(seen, NoMemory()), drawing.logits)))
+    assert abs(distances[0]) < 1e-6
+    assert distances[1] > 0.01
 
 
 def test_official_names_there_and_back() -> None:

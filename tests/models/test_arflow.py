@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from limner.core.errors import ConfigError
 from limner.core.layout import grid, pyramid
@@ -79,6 +80,29 @@ def test_later_pictures_read_earlier_ones_and_not_the_reverse(model):
     assert torch.all(moved[0] == 0) and torch.all(moved[1:] > 1e-9)
     alone = model.teach(LAYOUT, clean[:, :1], label(0), time[:, :1], noise[:, :1])
     torch.testing.assert_close(alone, before[:, 0])
+
+
+def test_without_the_state_later_pictures_are_told_otherwise(model):
+    clean, noise = values(1, 3), values(1, 3, seed=1)
+    time = torch.tensor([[0.9, 0.5, 0.1]])
+    in_row = model.teach(LAYOUT, clean, label(0), time, noise).unflatten(1, (3, -1))[0]
+    for picture in range(3):
+        one = slice(picture, picture + 1)
+        alone = model.teach(LAYOUT, clean[:, one], label(0), time[:, one], noise[:, one])[0]
+        apart = (alone - in_row[picture]).abs()
+        assert apart.max() < 1e-9 if picture == 0 else torch.all(apart.amax(-1) > 1e-3)
+
+
+def test_late_steps_cost_what_early_ones_do(model):
+    rows = begin(model, 0, Options(Constant(2.0), steps=12))
+    memory = model.memory(rows)
+    memory.admit(rows)
+    costs = []
+    for _ in range(12):
+        with FlopCounterMode(display=False) as counter:
+            advance(model, rows, memory)
+        costs.append(counter.get_total_flops())
+    assert costs[0] > 0 and len(set(costs[1:])) == 1 and costs[1] <= 1.2 * costs[0]
 
 
 def test_a_run_is_one_row_of_its_own_steps(model, monkeypatch):

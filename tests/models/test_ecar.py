@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from limner.core.errors import ConfigError
 from limner.core.layout import pyramid
@@ -16,14 +16,15 @@ from limner.core.registry import MODELS
 from limner.core.row import Options, Row
 from limner.core.tokens import Tokens, empty, from_values
 from limner.decoding import generate
-from limner.heads.flow import by_area
+from limner.heads.flow import FlowConfig, by_area
 from limner.heads.guidance import Constant
-from limner.heads.multistage import MultistageConfig, stages
+from limner.heads.multistage import MultistageConfig, parents, stages
 from limner.hub.build import blank, parameter_count
-from limner.layers.flow_transformer import FlowTransformerConfig
+from limner.layers.flow_transformer import FlowTransformerConfig, TokenPlaces
 from limner.layers.vision_transformer import StackConfig
 from limner.models.ecar import ECAR, ECARConfig
-from limner.tokenizers.latent_pyramids import as_tokens
+from limner.models.flowar import FlowAR, FlowARConfig
+from limner.tokenizers.latent_pyramids import ResampledLatents, as_tokens
 from tests.models.together import drawn_together_and_alone
 
 SCALES, WIDTH = (1, 2, 4), 3
@@ -90,6 +91,81 @@ def test_drawing_with_memory_gives_the_outputs_of_one_pass(model: ECAR) -> None:
     known = from_values(LAYOUT, drawn(rows))
     whole = torch.cat([model.teach(known, label(3)), model.teach(known, label(5))])
     torch.testing.assert_close(torch.cat(seen, dim=1), whole, rtol=1e-9, atol=1e-9)
+
+
+class Exact(nn.Module):
+    """The velocity towards one picture; the noise is read off where a stage begins."""
+
+    def __init__(self, clean: Tensor, config: MultistageConfig) -> None:
+        super().__init__()
+        self.clean, self.table = clean, stages(config)
+        self.noise: list[Tensor] = []
+
+    def forward(
+        self, noisy: Tensor, time: Tensor, condition: Tensor, places: TokenPlaces
+    ) -> Tensor:
+        stage, token = self.table[int(places.segment()[0, 0])], places.token[0]
+        clean, coarse = self.clean[:, token], self.clean[:, parents(LAYOUT)[token]]
+        noise = (noisy - (1 - stage.start) * coarse) / stage.start
+        self.noise.append(noise)
+        return noisy - (stage.end * noise + (1 - stage.end) * clean)
+
+
+def test_one_exact_step_a_stage_draws_the_picture() -> None:
+    """Through the loop: every stage ends where training says, and jumps leave white noise."""
+    config = MultistageConfig((1, 1, 1))
+    model, clean = ECAR(replace(CONFIG, multistage=config)).double().eval(), given(1).values
+    assert clean is not None
+    model.head.network = exact = Exact(clean, config)
+    rows = [row for seed in range(300) for row in begin(model, seed)]
+    with torch.no_grad():
+        generate(model, rows)
+    values = drawn(rows)
+    for index, stage in enumerate(stages(config)):
+        span, noise = LAYOUT.span(index), exact.noise[index]
+        wanted = stage.end * noise + (1 - stage.end) * clean[:, span]
+        torch.testing.assert_close(values[:, span], wanted, rtol=0, atol=1e-9)
+        assert noise.std() == pytest.approx(1.0, abs=0.06)
+        if index:
+            parent = parents(LAYOUT)[span]
+            alike = torch.einsum("bid,bjd->ij", noise, noise) / (len(noise) * WIDTH)
+            siblings = (parent[:, None] == parent) & ~torch.eye(len(parent), dtype=torch.bool)
+            assert alike[siblings].abs().max() < 0.12  # enlarged noise alone would give 1
+    last = LAYOUT.span(2)
+    torch.testing.assert_close(values[:, last], clean[:, last].expand(300, -1, -1))
+
+
+def test_fewer_tokens_are_moved_than_by_flowar() -> None:
+    """At as many solver steps a scale, and far fewer than by as many steps at full size."""
+    moved = {}
+    flowar = FlowAR(
+        FlowARConfig(
+            16,
+            1,
+            1,
+            heads=2,
+            velocity=CONFIG.velocity,
+            flow=FlowConfig(4),
+            token_width=WIDTH,
+            classes=5,
+            scales=(1, 2, 4, 8),
+        )
+    )
+    flowar.canvas = ResampledLatents()
+    ecar = ECAR(replace(CONFIG, multistage=MultistageConfig((4, 4, 4)), scales=(2, 4, 8)))
+    for name, model in (("flowar", flowar), ("e-car", ecar)):
+        counts: list[int] = []
+        assert model.head.network is not None
+        model.head.network.register_forward_pre_hook(
+            lambda module, inputs, counts=counts: counts.append(inputs[0].shape[1])
+        )
+        layout = pyramid(tuple((side, side) for side in model.config.scales), kind="values")
+        rows = model.eval().begin(empty(layout, width=WIDTH), label(1), Options(), SeededNoise(0))
+        with torch.no_grad():
+            generate(model, rows)
+        moved[name] = sum(counts)
+    assert moved == {"flowar": 4 * 85, "e-car": 4 * 84}
+    assert moved["e-car"] < 0.5 * 12 * 64
 
 
 def test_rows_at_different_stages_draw_what_they_draw_alone(model: ECAR) -> None:

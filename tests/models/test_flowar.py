@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 
 from limner.core.errors import ConfigError
+from limner.core.generator import Packed
 from limner.core.layout import pyramid
+from limner.core.memory import NoMemory
 from limner.core.noise import ReplayedNoise, SeededNoise
 from limner.core.registry import MODELS
 from limner.core.row import Options, Row
+from limner.core.slots import batch
 from limner.core.tokens import Tokens, empty, from_values
 from limner.decoding import generate
 from limner.heads.flow import FlowConfig, by_area
@@ -23,6 +26,7 @@ from limner.hub.convert import detect
 from limner.hub.official import flowar as official
 from limner.layers.flow_transformer import FlowTransformerConfig
 from limner.models.flowar import FlowAR, FlowARConfig
+from limner.orders import teacher_slots
 from limner.tokenizers.latent_pyramids import ResampledLatents, as_tokens
 from tests.models.together import drawn_together_and_alone
 
@@ -99,6 +103,20 @@ def test_a_scale_is_told_by_coarser_scales_and_the_class_alone(model: FlowAR) ->
     assert bool(((before - after)[:, 5:].abs().amax(-1) > 1e-9).all())  # within a scale, both ways
     assert torch.equal(model.teach(given(1, seed=9), label(1))[:, 0], before[:, 0])
     assert not torch.allclose(model.teach(tokens, label(2))[:, 0], before[:, 0])
+
+
+def test_inside_a_scale_places_see_each_other_both_ways(model: FlowAR) -> None:
+    """One input alone is changed: what a scale reads of a coarser token spreads over all of it."""
+    fed = torch.randn(1, 21, WIDTH, generator=torch.Generator().manual_seed(2)).double()
+    outputs = []
+    for added in (0.0, 1.0):
+        fed[:, 12] += added  # of the last scale, which begins at 5
+        slots = batch([teacher_slots(LAYOUT)])
+        packed = Packed(empty(LAYOUT, width=WIDTH), slots, [label(1)], fed=fed)
+        outputs.append(model(packed, NoMemory()))
+    moved = (outputs[1] - outputs[0]).abs().amax(-1)[0]
+    assert torch.equal(outputs[0][:, :5], outputs[1][:, :5])
+    assert bool((moved[5:] > 1e-9).all())
 
 
 def test_drawing_with_memory_gives_the_outputs_of_one_pass(model: FlowAR) -> None:

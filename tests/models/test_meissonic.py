@@ -112,6 +112,32 @@ def test_everything_that_is_told_counts(model, name):
     assert (say(model, ids, masked, told(), share=0.9) - before).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("name", ["pooled", "numbers", "time"])
+def test_closed_gates_keep_what_modulates_out_of_the_blocks(name):
+    model = fresh(CONFIG)
+    streams = [stream for block in model.joint for stream in (block.text, block.picture)]
+    for block in (*streams, *model.single):
+        linear, gates = block.modulation.linear, 1 if block in model.single else 2
+        of_gates = slice(0, gates * CONFIG.width)  # they come first
+        linear.weight[of_gates], linear.bias[of_gates] = 0, 0
+    ids, masked = pictures(1), torch.ones(1, len(LAYOUT), dtype=torch.bool)
+    masked[0, ::3] = False
+    given = {**told(), "numbers": model.numbers(LAYOUT, 1).clone()}
+    before = say(model, ids, masked, given)
+    if name != "time":
+        given[name] = given[name] + 1
+    assert torch.equal(say(model, ids, masked, given, 0.9 if name == "time" else 0.5), before)
+    assert (say(model, pictures(1, 1), masked, given) - before).abs().max() > 1e-3
+
+
+def test_the_score_alone_counts(model):
+    ids, masked = pictures(1), torch.ones(1, len(LAYOUT), dtype=torch.bool)
+    given = {**told(), "numbers": model.numbers(LAYOUT, 1).clone()}
+    before = say(model, ids, masked, given)
+    given["numbers"][0, 4] += 1
+    assert (say(model, ids, masked, given) - before).abs().max() > 1e-3
+
+
 def test_size_and_score_are_told(model):
     row = begin(model)[0]
     assert row.condition["numbers"].tolist() == [[6 * 16, 4 * 16, 0, 0, 6]]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from limner.core.errors import ConfigError
 from limner.core.layout import grid
@@ -119,6 +120,23 @@ def test_blocks_of_one_token_are_a_plain_causal_model() -> None:
     before, after = (model.teach(from_ids(LAYOUT, one), ask(model)) for one in (ids, other))
     changed = (before != after).any(-1)[0]
     assert changed.tolist() == [False] * 6 + [True] * 9
+
+
+def test_blocks_of_one_token_tell_what_a_plain_causal_model_tells() -> None:
+    """The same weights behind a causal mask, without slots."""
+    model, ids = build(replace(GIVEN, block=1)), clip()
+    x = model.tokens(ids[:, :-1]) + model.places[:, :15]
+    for block in model.blocks:
+        attention = block.attention
+        query, key, value = (
+            part.unflatten(-1, (attention.heads, -1)).transpose(1, 2)  # type: ignore[operator]
+            for part in attention.qkv(block.attention_norm(x)).chunk(3, dim=-1)  # type: ignore[operator]
+        )
+        mixed = functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        x = x + attention.out(mixed.transpose(1, 2).flatten(2))
+        x = x + block.mlp(block.mlp_norm(x))
+    told = model.teach(from_ids(LAYOUT, ids), ask(model))
+    torch.testing.assert_close(told, model.output(model.norm(x)), rtol=1e-9, atol=1e-9)
 
 
 def test_nothing_but_codes_is_drawn_unless_it_may() -> None:

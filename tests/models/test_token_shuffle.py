@@ -100,6 +100,54 @@ def test_what_is_drawn_is_what_the_finished_picture_makes_likeliest(window):
     assert torch.equal(teach(model, drawn, prompts(model, "a cat")).argmax(-1), drawn)
 
 
+def test_codes_come_back_at_their_places_of_a_grid_that_is_no_square():
+    """Behind each other, merging and splitting keep the first channels of every code."""
+    model, (rows, columns), side = fresh(CONFIG), LAYOUT.extent[1:], 3
+    kept = CONFIG.width // side**2
+    for part in (model.shuffle, model.unshuffle):
+        for block in part.blocks:
+            block.mlp.out.weight.zero_()
+    model.shuffle.compress.weight.copy_(torch.eye(kept, CONFIG.width))
+    model.unshuffle.expand.weight.copy_(torch.eye(CONFIG.width, kept))
+    tokens = from_ids(LAYOUT, pictures(2))
+    windows = torch.arange(rows * columns // side**2).expand(2, -1)
+    back = model.unshuffle(model.merged(tokens, windows))
+    for row in range(rows):
+        for column in range(columns):
+            window = row // side * (columns // side) + column // side
+            inside = row % side * side + column % side
+            code = tokens.ids[:, row * columns + column, 0] + CONFIG.text_vocabulary
+            found = back[:, window, inside]
+            assert torch.equal(found[:, :kept], model.tokens.weight[code][:, :kept])
+            assert torch.all(found[:, kept:] == 0)
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_memory_gives_the_logits_of_one_pass_over_the_finished_picture(window):
+    model, seen, passes = fresh(replace(CONFIG, window=window)), {}, []
+
+    def watch(logits, row, tokens):
+        seen.update(zip(tokens.tolist(), logits, strict=True))
+        return logits
+
+    model.register_forward_hook(lambda *_: passes.append(1))
+    drawn = generate(model, begin(model, "a cat", Options(processors=(watch,))))[0].tokens
+    assert len(passes) == len(LAYOUT) // model.config.side**2  # windows, not codes
+    cached = torch.stack([seen[token] for token in range(len(LAYOUT))])
+    whole = teach(model, drawn.ids[..., 0], prompts(model, "a cat"))[0]
+    torch.testing.assert_close(cached, whole, rtol=1e-9, atol=1e-9)
+
+
+def test_the_first_window_is_not_guided(model):
+    drawn = {}
+    for name, scale in (("plain", 1.0), ("guided", 8.0)):
+        options = Options(schedule("half-ramp", scale), temperature=0.0)
+        drawn[name] = generate(model, begin(model, "ab", options))[0].tokens.ids[0, :, 0]
+    first = model.windows(LAYOUT).step == 0
+    assert torch.equal(drawn["plain"][first], drawn["guided"][first])
+    assert not torch.equal(drawn["plain"], drawn["guided"])
+
+
 def test_prompts_of_different_lengths_do_not_touch(model):
     ids = pictures(3)
     texts = ("", "ab", "abcdefghijk")

@@ -104,6 +104,7 @@ def test_velocities_follow_from_the_x_itself_and_earlier_ones(x: NextX) -> None:
         changed.values[0, token] += 1
         moved = (model.teach(changed, label(1), time, noise)[0] - before).abs().amax(-1)
         assert torch.equal(moved > 1e-12, order.step >= order.step[token])
+        assert bool((moved[order.step < order.step[token]] == 0).all())  # to the bit
 
 
 def test_every_x_is_told_its_own_time(model: XAR) -> None:

@@ -53,3 +53,36 @@ def test_training_times_rise_over_the_frames():
     assert times.shape == (2000, 4) and bool((times.diff(dim=1) >= 0).all())
     means = times.float().mean(0)
     assert means[0] + 200 < means[3] and times.min() >= 0 and times.max() < 1000
+
+
+def test_the_given_frame_and_its_time_are_uniform() -> None:
+    """The times of every frame are those of all frames given alike, each with all times alike."""
+    frames, chain, count = 4, 8, 20_000
+    drawn = random_times(count, frames, chain, torch.Generator().manual_seed(2))
+    assert bool((drawn.diff(dim=1) >= 0).all())
+    every = torch.tensor(
+        [times for times in itertools.product(range(chain), repeat=frames) if rising(times)]
+    )
+    expected = torch.zeros(frames, chain, dtype=torch.float64)
+    for frame, time in itertools.product(range(frames), range(chain)):
+        fits = every[every[:, frame] == time]
+        for other in range(frames):
+            share = torch.bincount(fits[:, other], minlength=chain) / len(fits)
+            expected[other] += count * share / (frames * chain)
+    found = torch.stack([torch.bincount(times, minlength=chain) for times in drawn.T])
+    assert float(((found - expected).square() / expected).sum(1).max()) < 24.3  # p = 0.001 of 7
+    means = drawn.double().mean(0)
+    assert float(means[0]) < 2 and float(means[3]) > 5
+
+
+def test_all_sequences_alike_crowd_at_the_ends() -> None:
+    uniform = torch.rand(20_000, 4, generator=torch.Generator().manual_seed(3))
+    drawn = forward_times(uniform, 8)
+    assert float((drawn[:, 0] <= 1).double().mean()) > 0.55  # 204 of 330 sequences
+    assert float((drawn[:, 3] >= 6).double().mean()) > 0.55
+    mixed = random_times(20_000, 4, 8, torch.Generator().manual_seed(3))
+    assert float(drawn[:, 0].double().mean()) < float(mixed[:, 0].double().mean()) - 0.2
+
+
+def rising(times: tuple[int, ...]) -> bool:
+    return list(times) == sorted(times)

@@ -12,17 +12,21 @@ from torch.nn import functional
 from limner.core.errors import ConfigError
 from limner.core.registry import TOKENIZERS
 from limner.core.tokens import Tokens
+from limner.data import load_packaged
 from limner.hub.convert import detect
 from limner.hub.official.flexvar import TOKENIZER
 from limner.hub.official.llamagen import VQ
 from limner.layers.convolution import ConvolutionConfig
+from limner.metrics.pixels import psnr
 from limner.tokenizers.flexvar_vq import FlexVARVQ, FlexVARVQConfig
 from limner.tokenizers.patch_scales import PatchScales, PatchScalesConfig
+from limner.tokenizers.patches import PatchMultiScale, PatchMultiScaleConfig
 
 CONVOLUTION = ConvolutionConfig(
     channels=32, multipliers=(1, 1, 1), blocks=1, encoder_attention=(), decoder_attention=()
 )
 SCALES = (1, 2, 3, 4, 5, 6)
+RESIDUAL_SCALES = (1, 2, 3, 4, 6, 8)
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +162,29 @@ def test_linear_latents_at_every_scale() -> None:
     coarser = tokenizer.preview(known_up_to(tokens, [3] * 60))
     assert coarser.shape == pictures.shape
     assert (coarser - pictures).square().mean() < still
+
+
+def test_scales_alone_are_pictures_unless_they_are_residuals() -> None:
+    """Against VAR's pyramid of the same sizes and codes, whose scales alone say nothing."""
+    train, held_out = load_packaged(size=32).split(0.1)
+    real = held_out.to_float(slice(0, 60))
+    whole = PatchScales(PatchScalesConfig(4, 8, codebook_size=128, scales=RESIDUAL_SCALES))
+    residual = PatchMultiScale(
+        PatchMultiScaleConfig(4, 8, codebook_size=128, scales=RESIDUAL_SCALES)
+    )
+    better: dict[str, list[float]] = {}
+    for name, tokenizer in (("whole", whole), ("residual", residual)):
+        tokenizer.fit(train.to_float(slice(0, 300)), torch.Generator().manual_seed(0))
+        tokens = tokenizer.encode(real)
+        better[name] = []
+        for scale, side in enumerate(RESIDUAL_SCALES):
+            alone = tokens.layout.segment_of() == scale
+            known = replace(tokens, known=alone.expand_as(tokens.known))
+            shown, like = (
+                functional.adaptive_avg_pool2d(each, 4 * side)
+                for each in (tokenizer.decode(known), real)
+            )
+            still = psnr(like.mean(0).expand_as(like), like).mean()
+            better[name].append(float(psnr(shown, like).mean() - still))
+    assert min(better["whole"][3:]) > 3  # of 16 pixels or more
+    assert max(better["residual"][1:]) < 0.5

@@ -11,6 +11,7 @@ from limner.core.errors import ConfigError
 from limner.core.registry import TOKENIZERS
 from limner.core.seeds import seeded
 from limner.core.tokens import Tokens
+from limner.data import load_packaged
 from limner.hub.build import parameter_count, weightless
 from limner.tokenizers.infinity_vae import PLAIN, InfinityVAE, InfinityVAEConfig
 from limner.tokenizers.patch_bits import PatchBits, PatchBitsConfig
@@ -86,3 +87,19 @@ def test_bits_are_fitted_to_patches():
     assert share.min() > 0.4 and share.max() < 0.6  # every bit says something
     error = (tokenizer.decode(tokens) - pictures).square().mean()
     assert error < 0.5 * (pictures - pictures.mean(0)).square().mean()
+
+
+def test_less_is_left_of_real_pictures_with_every_scale() -> None:
+    train, held_out = load_packaged(size=32).split(0.1)
+    tokenizer = PatchBits(PatchBitsConfig())
+    tokenizer.fit(train.to_float(slice(0, 300)), seeded(0, "fit"))
+    seen = held_out.to_float(slice(0, 60))
+    latents = torch.einsum("ij,bjhw->bihw", tokenizer.turn, tokenizer.latents.encode(seen))
+    tokens = tokenizer.encode(seen)
+    left = [float(latents.norm())]
+    for scale in range(len(tokens.layout.segments)):
+        known = (torch.arange(130) < tokens.layout.span(scale).stop).expand(60, -1)
+        prefix = Tokens(tokens.layout, tokens.ids, None, known)
+        left.append(float((latents - tokenizer.quantizer.decode(prefix)).norm()))
+    assert left == sorted(left, reverse=True)
+    assert left[-1] < 0.7 * left[0]

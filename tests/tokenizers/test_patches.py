@@ -139,6 +139,23 @@ def test_pyramid_preview_sharpens_with_every_scale() -> None:
     assert quality[-1] == pytest.approx(psnr(tokenizer.decode(tokens), held_out))
 
 
+def test_the_sum_of_the_scales_nears_real_latents_while_mixed_up_ids_do_not() -> None:
+    tokenizer, held_out = fitted("multiscale"), pictures()[1]
+    assert isinstance(tokenizer, PatchMultiScale)
+    latents, tokens = tokenizer.latents.encode(held_out), tokenizer.encode(held_out)
+    assert tokens.ids is not None
+    errors = []
+    for scale in range(6):
+        known = (torch.arange(130) < tokens.layout.span(scale).stop).expand(60, -1)
+        prefix = Tokens(tokens.layout, tokens.ids, None, known)
+        errors.append(float((tokenizer.quantizer.decode(prefix) - latents).square().mean()))
+    assert all(later < earlier for earlier, later in pairwise(errors))
+    assert errors[-1] < 0.5 * errors[0]
+    order = torch.randperm(130, generator=torch.Generator().manual_seed(0))
+    mixed = Tokens(tokens.layout, tokens.ids[:, order], None, tokens.known)
+    assert (tokenizer.quantizer.decode(mixed) - latents).square().mean() > 2 * errors[0]
+
+
 def test_multiscale_is_its_own_canvas_and_saves_it_once() -> None:
     tokenizer = fitted("multiscale")
     tokens = tokenizer.encode(pictures()[1][:2])

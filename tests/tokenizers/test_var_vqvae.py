@@ -16,6 +16,7 @@ from limner.core.tokens import Tokens
 from limner.data import load_packaged
 from limner.hub.build import parameter_count, weightless
 from limner.hub.official import var as official
+from limner.metrics.pixels import psnr
 from limner.tokenizers.quantizers.multiscale import MultiScaleConfig, phi_index
 from limner.tokenizers.quantizers.upkeep import Upkeep
 from limner.tokenizers.var_vqvae import VARVQVAE, VARVQVAEConfig
@@ -184,3 +185,24 @@ def test_the_tiny_recipe_trains(tmp_path: Any) -> None:
         ]
     assert apart == sorted(apart, reverse=True)
     assert apart[-1] < 0.75 * apart[0]
+
+
+@pytest.mark.slow
+def test_scales_that_were_trained_add_up_in_their_order(tmp_path: Any) -> None:
+    changes = {"budget.steps": 400, "objective.adversarial": 0.0, "perceptual": None}
+    changes |= {"device": "cpu", "evaluations": 1}
+    run = train(load_recipe("var/vqvae-tiny", {**changes, "output": str(tmp_path / "run")}))
+    made, seen = run.part, load_packaged(size=32).split(0.1)[1].to_float()
+    assert isinstance(made, VARVQVAE)
+    with torch.no_grad():
+        latents, tokens = made.encode_latents(seen), made.encode(seen)
+        prefixes = [prefix(tokens, scales) for scales in range(1, 7)]
+        apart = [float((latents - made.quantizer.decode(p)).square().mean()) for p in prefixes]
+        shown = [float(psnr(made.decode(p), seen).mean()) for p in prefixes]
+        assert tokens.ids is not None
+        order = torch.randperm(130, generator=torch.Generator().manual_seed(0))
+        mixed = float(psnr(made.decode(replace(tokens, ids=tokens.ids[:, order])), seen).mean())
+    print("apart", apart, "psnr", shown, "mixed", mixed)
+    assert apart == sorted(apart, reverse=True) and apart[-1] < 0.5 * apart[0]
+    assert shown == sorted(shown)
+    assert mixed < shown[0]

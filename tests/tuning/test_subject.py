@@ -11,13 +11,16 @@ import torch
 from PIL import Image
 
 from limner.cli import main
+from limner.core.request import Request
 from limner.data import load_packaged
+from limner.models.arbooth import ARBooth
 from limner.models.infinity import Infinity, InfinityConfig
 from limner.models.var import VAR, VARConfig
 from limner.pipeline import Pipeline
 from limner.show.images import to_images
 from limner.tokenizers.patch_bits import PatchBits, PatchBitsConfig
 from limner.tokenizers.patches import PatchMultiScale, PatchMultiScaleConfig
+from limner.training import load_recipe, train
 
 SIZE = 16
 SCALES = (1, 2, 4)
@@ -122,6 +125,23 @@ def test_a_word_in_captions(by_prompt: Path, pictures: Path, tmp_path: Path) -> 
     assert not torch.equal(drawn.tokens.ids[0], drawn.tokens.ids[1])
 
 
+def test_words_change_what_reads_them_and_the_mlps_alone(
+    by_prompt: Path, pictures: Path, tmp_path: Path
+) -> None:
+    """Every tensor that is listed changes in two steps, and no other does."""
+    given = ("--word", "<rex>", "--kind", "dog", "--budget.steps", 2)
+    assert tune(by_prompt, pictures, *given, "--output", tmp_path / "tuned") == 0
+    before, after = (Pipeline.from_pretrained(p).generator for p in (by_prompt, tmp_path / "tuned"))
+    old = {f"base.{name}": weight for name, weight in before.state_dict().items()}
+    changed = set()
+    for name, weight in after.state_dict().items():
+        plain = name.replace("condition.inner", "condition")
+        if plain not in old or not torch.equal(weight, old[plain]):
+            changed.add(name)
+    assert isinstance(after, ARBooth)
+    assert changed == set(after.tuned(("cross-attention", "mlp")))
+
+
 def test_other_orders_are_tuned_too(
     tiny_pipeline_folder: Path, pictures: Path, tmp_path: Path
 ) -> None:
@@ -173,3 +193,39 @@ def test_what_is_tuned_already_is_not_tuned_again(
     assert tune(by_class, *given, tmp_path / "first") == 0
     assert tune(tmp_path / "first", *given, tmp_path / "second") == 2
     assert "it knows a subject already" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_trained_pipeline_learns_a_subject_and_forgets_less_of_its_kind(tmp_path: Path) -> None:
+    """Faces of a cat by another artist than all that it was trained on."""
+    small = {"width": 64, "depth": 2, "heads": 2, "latent": 16, "gate_gain": 1.0}
+    fields: dict[str, Any] = {"model.config": small, "budget.seconds": None, "budget.steps": 250}
+    fields |= {"sample.each": 0, "evaluations": 1, "device": "cpu"}
+    trained = tmp_path / "trained"
+    train(load_recipe("var/tiny", {**fields, "output": str(trained)}))
+    kind, noto = "Smileys & Emotion", load_packaged("noto", 32)
+    cats = [index for index, caption in enumerate(noto.captions) if "cat" in caption.split()]
+    folder = tmp_path / "cat"
+    folder.mkdir()
+    for number, image in enumerate(to_images(noto.to_float(cats[:4]))):
+        image.save(folder / f"{number}.png")
+    others = load_packaged(size=32, classes=[kind]).to_float()
+
+    def of_kind(pipeline: Pipeline) -> float:
+        model, number = pipeline.generator, pipeline.class_number(kind)
+        asked = model.condition.ask(Request(len(others), labels=[number] * len(others)))
+        with torch.no_grad():
+            return float(model.loss(pipeline.tokenizer.encode(others), asked).total)
+
+    before, risen = of_kind(Pipeline.from_pretrained(trained)), {}
+    for name, weight, steps in (("kept", 2.0, 80), ("free", 0.0, 40)):
+        output = tmp_path / name
+        given = ("--word", "tama", "--kind", kind, "--optimizer.lr", 3e-3, "--output", output)
+        prior = ("--prior.weight", weight, "--budget.steps", steps)
+        assert tune(trained, folder, *given, *prior) == 0
+        log = map(json.loads, (output / "log.jsonl").read_text().splitlines())
+        first, *_, last = [line["held_out_subject_loss"] for line in log if "held_out" in line]
+        risen[name] = of_kind(Pipeline.from_pretrained(output)) - before
+        print(name, "subject", first, last, "kind", before, risen[name])
+        assert last < 0.7 * first
+    assert 0 < risen["kept"] < 0.7 * risen["free"]
