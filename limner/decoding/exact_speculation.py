@@ -103,7 +103,8 @@ class Attempt:
         done = torch.zeros_like(drafted)
         for index, end in enumerate(ends):
             done[index, : self._span((index, end)).stop] = True
-        return Outcome(Drawn(values=values, done=done), drafted, log_ratio.exp(), accepted)
+        drawn = Drawn(values=values.to(self.turn.device), done=done)
+        return Outcome(drawn, drafted, log_ratio.exp(), accepted)
 
     def _run_ahead(self) -> list[Row]:
         """Let the draft draw its parts of every block; return copies of the rows that know them."""
