@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 LAYOUT, CELL, WIDTH = grid(4, 4, kind="values"), NextX("cell", 2), 16
 CELLS = len(CELL.order(LAYOUT))
 LAST = CELL.order(LAYOUT).step == CELLS - 1
-STEPS, REPEATS = 900, 8
+STEPS, REPEATS = 450, 8
 
 
 @pytest.fixture(scope="module")
