@@ -202,7 +202,6 @@ def test_scales_that_were_trained_add_up_in_their_order(tmp_path: Any) -> None:
         assert tokens.ids is not None
         order = torch.randperm(130, generator=torch.Generator().manual_seed(0))
         mixed = float(psnr(made.decode(replace(tokens, ids=tokens.ids[:, order])), seen).mean())
-    print("apart", apart, "psnr", shown, "mixed", mixed)
     assert apart == sorted(apart, reverse=True) and apart[-1] < 0.5 * apart[0]
     assert shown == sorted(shown)
     assert mixed < shown[0]

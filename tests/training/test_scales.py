@@ -95,8 +95,7 @@ def test_every_scale_is_foretold_better_than_by_counting(
     assert data.train.ids is not None and data.held_out.ids is not None
     every = torch.cat([data.train.ids, data.held_out.ids])[..., 0]
     counting = entropies_by_scale(every, data.train.layout, CODES)
-    print(family.__name__, "loss", right, "entropy", counting, "wrong", wrong - right)
-    assert (right < counting - 0.2).all()
+    assert (right < counting - 0.1).all()
     share = torch.tensor([side**2 for side in SCALES]) / sum(side**2 for side in SCALES)
     assert (share * (wrong - right)).sum() > 0.05
 
@@ -121,8 +120,7 @@ def test_scales_are_foretold_better_where_they_mix() -> None:
         learn(model, data.train, {"label": data.label}, 200)
         found.append(losses_by_scale(model, data.held_out, {"label": data.held_out_label}))
     mixed, apart = found
-    print("mixed", mixed, "apart", apart)
-    assert mixed[-1] < apart[-1] - 0.02
+    assert mixed[-1] < apart[-1] - 0.08
 
 
 def turned(tokens: Tokens) -> Tokens:
@@ -181,9 +179,8 @@ def test_high_frequencies_first_are_harder_to_foretell() -> None:
             first = float(model.loss(held_out, condition, None, half).total)
             whole = float(model.loss(held_out, condition).total)
         found.append((first, whole))
-        print("low first" if low_first else "high first", found[-1])
-        print(losses_by_scale(model, held_out, condition))
-    assert found[1][1] > found[0][1]
+    (low, low_whole), (high, high_whole) = found
+    assert high > low + 0.3 and high_whole > low_whole + 0.3
 
 
 def test_bits_of_every_scale_are_foretold_while_some_are_flipped() -> None:
@@ -218,5 +215,4 @@ def test_bits_of_every_scale_are_foretold_while_some_are_flipped() -> None:
     with torch.no_grad():
         right = (model.taught(seen, fed, asked).argmax(-1) == targets.ids).float()
     shares = [float(right[:, seen.layout.span(scale)].mean()) for scale in range(len(SCALES))]
-    print("bits", shares)
     assert min(shares) > 0.55

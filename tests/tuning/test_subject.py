@@ -226,6 +226,5 @@ def test_a_trained_pipeline_learns_a_subject_and_forgets_less_of_its_kind(tmp_pa
         log = map(json.loads, (output / "log.jsonl").read_text().splitlines())
         first, *_, last = [line["held_out_subject_loss"] for line in log if "held_out" in line]
         risen[name] = of_kind(Pipeline.from_pretrained(output)) - before
-        print(name, "subject", first, last, "kind", before, risen[name])
         assert last < 0.7 * first
     assert 0 < risen["kept"] < 0.7 * risen["free"]
