@@ -21,7 +21,7 @@ from tests.learning.lessons import Lessons, codes, learn
 pytestmark = pytest.mark.slow
 
 CODES, WIDTH, TOKENS = 16, 6, 16
-PAIRS, HELD_OUT, FRESH = 6144, 512, 10_000_000
+PAIRS, HELD_OUT, FRESH = 4608, 512, 10_000_000
 SIZE = {"width": 96, "depth": 4, "heads": 4, "codebook_size": CODES, "multiple_of": 32}
 
 
@@ -90,7 +90,7 @@ def taught() -> Taught:
             tokens = Tokens(data.layout, ids[index].unsqueeze(-1), noise[source[index]], known)
             return student.loss(tokens, {"label": labels[index]}, rng, vectors).total
 
-        learn(student, distil, 1200, 1.5e-3)
+        learn(student, distil, 900, 1.5e-3)
         students.append(student)
     return Taught(data, vectors, ids, *students)
 
@@ -117,9 +117,13 @@ def agreement(taught: Taught, student: DistilledLlamaGen, steps: int) -> float:
 def test_a_student_finds_the_teachers_codes_and_in_two_steps_more_of_them(taught: Taught) -> None:
     one, two = (agreement(taught, taught.student, steps) for steps in (1, 2))
     misled = agreement(taught, taught.misled, 1)
-    likeliest = taught.ids[:PAIRS].mode(0).values
-    by_chance = float((taught.ids[PAIRS:] == likeliest).float().mean())
-    assert one > 2 * misled and one > by_chance + 0.1
+    # a third is found without the noise, by class and place: emoji have plain corners
+    kinds = torch.arange(PAIRS + HELD_OUT) % len(taught.data.classes)
+    likeliest = torch.stack(
+        [taught.ids[:PAIRS][kinds[:PAIRS] == kind].mode(0).values for kind in kinds.unique()]
+    )
+    by_chance = float((taught.ids[PAIRS:] == likeliest[kinds[PAIRS:]]).float().mean())
+    assert one > by_chance + 0.15 and one > misled + 0.15
     assert two > one + 0.01
 
 

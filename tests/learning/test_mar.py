@@ -136,7 +136,7 @@ def drawn(taught: Taught, annealing: StepAnnealing, count: int) -> tuple[Tensor,
 def test_annealed_steps_are_worth_as_many_fixed_ones(taught: Taught) -> None:
     rng = torch.Generator().manual_seed(0)
     real = taught.data.contents[torch.randperm(len(taught.data.contents), generator=rng)[:512]]
-    annealed, calls = drawn(taught, StepAnnealing(34, 4), 512)
+    annealed, calls = drawn(taught, StepAnnealing(35, 4), 512)  # 298 calls of the head, not 304
     fixed, as_many = drawn(taught, StepAnnealing(19, 19), 512)
     assert abs(calls - as_many) <= 0.02 * as_many
     apart = [energy_distance(values, real.flatten(1)) for values in (annealed, fixed)]
