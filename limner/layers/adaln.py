@@ -10,7 +10,7 @@ Source: `AdaLNSelfAttn` and `AdaLNBeforeHead` in models/basic_var.py of Foundati
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -163,7 +163,7 @@ class AdaLNBlock(nn.Module):
             condition: what `modulation` reads, leading dimensions [R, 1] or [R, L].
             positions: rotations, for an attention that turns queries and keys.
         """
-        return self.branches(x, reading, self.chunks(condition), *positions)
+        return self._branches(self, x, reading, self.chunks(condition), *positions)
 
     def branches(
         self, x: Tensor, reading: Reading, chunks: tuple[Tensor, ...], *positions: Tensor
@@ -173,6 +173,9 @@ class AdaLNBlock(nn.Module):
         x = self.branch(x, attention, self.attention, reading, *positions)
         return self.branch(x, mlp, self.mlp)
 
+    # of no block, so that copies of a compiled one read their own weights
+    _branches: Callable[..., Tensor] = staticmethod(branches)
+
     def compile(self, **options: Any) -> None:
         """Compile what follows the modulation, whose chunks are kept from step to step.
 
@@ -180,7 +183,7 @@ class AdaLNBlock(nn.Module):
             **options: of `torch.compile`.
         """
         if type(self).forward is AdaLNBlock.forward:
-            self.branches = torch.compile(self.branches, **options)  # type: ignore[method-assign]
+            self._branches = torch.compile(AdaLNBlock.branches, **options)
         else:
             super().compile(**options)
 

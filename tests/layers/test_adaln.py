@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from limner.core.memory import NoMemory
+from limner.core.memory import NoMemory, PassReading
 from limner.core.slots import Slots, batch, everything
 from limner.layers.adaln import (
     AdaLNBlock,
@@ -18,6 +19,7 @@ from limner.layers.adaln import (
     DropPath,
     Modulation,
     SharedModulation,
+    rotary_block,
 )
 from limner.layers.cosine_attention import BiasedAttention, CosineAttention
 from limner.layers.mamba import Mamba2
@@ -155,3 +157,16 @@ def test_chunks_that_are_learned_are_computed_anew() -> None:
     assert layer.linear.weight.grad is not None
     with torch.inference_mode():
         assert layer(condition).shape == (3, 1, 2, 8)
+
+
+def test_a_copy_of_a_compiled_block_reads_its_own_weights() -> None:
+    torch.manual_seed(0)
+    block = rotary_block(8, 2, 0).eval()
+    block.compile(backend="eager")
+    other = copy.deepcopy(block)
+    x, vector = torch.randn(1, 3, 8), torch.randn(1, 1, 8)
+    with torch.no_grad():
+        for weight in (*other.attention.parameters(), *other.mlp.parameters()):
+            weight.zero_()
+        assert torch.equal(other(x, PassReading(None), vector), x)
+        assert not torch.equal(block(x, PassReading(None), vector), x)
