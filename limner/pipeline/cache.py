@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +243,8 @@ def read_budget(path: str | Path) -> CacheBudget:
     try:
         said = json.loads(Path(path).read_text(encoding="utf-8"))
         if "kept" in said:
-            return CacheBudget(**said | {"kept": tuple(tuple(row) for row in said["kept"])})
+            told = {field.name: said[field.name] for field in fields(CacheBudget)}
+            return CacheBudget(**told | {"kept": tuple(tuple(row) for row in said["kept"])})
         return _released(said)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
