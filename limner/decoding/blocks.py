@@ -71,6 +71,11 @@ class Block(Step):
         draw = torch.cat([part.draw for part in parts])
         return Block(draw, last.index, last.total, parts=tuple(parts), drafted=drafted)
 
+    @property
+    def ahead(self) -> int:
+        """How many tokens are drafted: the first ones."""
+        return sum(len(part.draw) for part in self.parts[: self.drafted])
+
     def span(self, part: int) -> slice:
         """Return where the tokens of a part stand in `draw`."""
         start = sum(len(each.draw) for each in self.parts[:part])

@@ -25,8 +25,8 @@ from limner.decoding.blocks import Block
 from limner.decoding.turn import Turn as NetworkTurn
 from limner.decoding.turn import aside
 from limner.heads import acceptance, paths
-from limner.heads.diffusion import DiffusionHead
-from limner.heads.paths import Given, PathNoise
+from limner.heads.diffusion import DiffusionHead, NoiseSource
+from limner.heads.paths import Given
 
 Key = tuple[int, int]
 """Number of a row, and of a part of its block."""
@@ -89,12 +89,11 @@ class Attempt:
         rows = self._run_ahead()
         given = self._look(rows)
         values, log_ratio = self._blank(self.heads[1].token), self._blank(1).squeeze(-1)
-        drafted = torch.zeros_like(log_ratio, dtype=torch.bool)
+        drafted = drafted_of(self.blocks)
         for key, log_density in self._densities(given):
             draft, at = self.drafts[key], (key[0], self._span(key))
             log_ratio[at] = (log_density - draft.log_density.to(log_density)).to(log_ratio)
             values[at] = draft.states[-1].squeeze(1).to(values)
-            drafted[at] = True
         accepted = acceptance.keeps(log_ratio, self.turn.noise("uniform", "accept")) & drafted
         rejected = drafted & ~accepted
         ends = [self._end(index, rejected[index]) for index in range(len(self.blocks))]
@@ -109,22 +108,20 @@ class Attempt:
     def _run_ahead(self) -> list[Row]:
         """Let the draft draw its parts of every block; return copies of the rows that know them."""
         rows = [row.copy() for row in self.turn.rows]
-        for part in range(max(block.drafted for block in self.blocks)):
-            active = [i for i, block in enumerate(self.blocks) if block.drafted > part]
-            steps = [self.blocks[index].parts[part] for index in active]
-            turn = aside(self.draft, [rows[index] for index in active], steps)
+        for part, active, turn in drafting(self.draft, self.blocks, rows):
             keys = [(index, part) for index in active]
-            values = self._blank(self.heads[0].token)
-            for alike, given in _alike(dict(zip(keys, _given(turn), strict=True))):
+            values, given = (
+                self._blank(self.heads[0].token),
+                dict(zip(keys, _given(turn), strict=True)),
+            )
+            for alike, joined in _alike(given):
                 at = self._places(alike)
-                made = paths.walk(self.heads[0], given, self._noise(at))
+                made = paths.walk(self.heads[0], joined, self._noise(at))
                 values[at] = made.values.to(values)
-                counts = [len(self._part(key).draw) for key in alike]
+                counts = [len(given[key]) for key in alike]
                 split = made.states.split(counts, 1), made.log_density.split(counts)
-                for key, own, states, density in zip(
-                    alike, given.split(counts), *split, strict=True
-                ):
-                    self.drafts[key] = Draft(own, states, density)
+                for key, states, density in zip(alike, *split, strict=True):
+                    self.drafts[key] = Draft(given[key], states, density)
             parts = [values[key[0], self._span(key)] for key in keys]
             padded = torch.nn.utils.rnn.pad_sequence(parts, batch_first=True)
             turn.write(Drawn(values=padded.to(self.turn.device)))
@@ -196,7 +193,7 @@ class Attempt:
             at = self._places(alike)
             values[at] = paths.walk(self.heads[1], joined, self._noise(at)).values.to(values)
 
-    def _noise(self, at: Places, name: str = "") -> PathNoise:
+    def _noise(self, at: Places, name: str = "") -> NoiseSource:
         """Return the noise of tokens on their way."""
 
         def noise(purpose: str, inner: int) -> Tensor:
@@ -221,6 +218,26 @@ class Attempt:
         return torch.zeros(*self.turn.tokens.shape, width, dtype=torch.float64)
 
 
+def drafted_of(blocks: Sequence[Block]) -> Tensor:
+    """Return which tokens are drafted, bool [R, n]: the first ones of every block."""
+    longest = max(len(block.draw) for block in blocks)
+    return torch.arange(longest) < torch.tensor([[block.ahead] for block in blocks])
+
+
+def drafting(
+    draft: Generator, blocks: Sequence[Block], rows: Sequence[Row]
+) -> Iterator[tuple[int, list[int], NetworkTurn]]:
+    """Yield the turns in which a draft runs ahead, part by part, in rows that are to be written.
+
+    Yields:
+        Number of the part, which of the rows draw it, and their turn.
+    """
+    for part in range(max(block.drafted for block in blocks)):
+        active = [index for index, block in enumerate(blocks) if block.drafted > part]
+        steps = [blocks[index].parts[part] for index in active]
+        yield part, active, aside(draft, [rows[index] for index in active], steps)
+
+
 def _given(turn: NetworkTurn) -> list[Given]:
     """Return what every row's tokens are drawn under."""
     outputs, head = turn.evaluate(), cast(DiffusionHead, turn.generator.head)
@@ -233,7 +250,7 @@ def _given(turn: NetworkTurn) -> list[Given]:
             None if null is None else null[index, :count].unsqueeze(1),
             outputs.scales[index].expand(count),
         )
-        warmth = torch.full((count, 1, 1), row.options.temperature, device=lead.device)
+        warmth = torch.full((count,), row.options.temperature, device=lead.device)
         given.append(Given(one, warmth, head.respacing(row, step)))
     return given
 

@@ -32,13 +32,9 @@ from limner.core.row import Condition, Options, Row
 from limner.core.slots import Slots
 from limner.core.tokens import Tokens
 from limner.decoding.blocks import Block, Blocks, SpeculationConfig
-from limner.decoding.exact_speculation import Attempt, Outcome
-from limner.decoding.turn import aside
+from limner.decoding.exact_speculation import Attempt, Outcome, drafted_of, drafting
 from limner.heads import acceptance
 from limner.heads.diffusion import DiffusionHead, LastStep
-
-NEVER = 2**40
-"""Number of a part behind all others."""
 
 
 @dataclass(frozen=True)
@@ -207,8 +203,7 @@ class SpeculativeHead:
         return drawn
 
     def _released(self, turn: Turn) -> Outcome:
-        parts = _parts_of(turn)
-        drafted = parts < torch.tensor([[block.drafted] for block in _blocks(turn)])
+        drafted = drafted_of(_blocks(turn))
         ahead, own = self._run_ahead(turn), _Drawing.of(self.target, turn)
         x, drafts = ahead.values.to(own.values), ahead.last.to(own.values)
         correction = acceptance.log_correction(drafts, own.last)
@@ -233,10 +228,7 @@ class SpeculativeHead:
         """Let the draft draw its parts of every block, in copies of the rows."""
         blocks, rows = _blocks(turn), [row.copy() for row in turn.rows]
         ahead = _Drawing.blank(turn, _diffusion(self.draft).token)
-        for part in range(max(block.drafted for block in blocks)):
-            active = [index for index, block in enumerate(blocks) if block.drafted > part]
-            steps = [blocks[index].parts[part] for index in active]
-            walked = aside(self.draft, [rows[index] for index in active], steps)
+        for part, active, walked in drafting(self.draft, blocks, rows):
             drawn = _Drawing.of(self.draft, walked)
             walked.write(Drawn(values=drawn.values))
             for place, index in enumerate(active):
@@ -277,15 +269,6 @@ class _Drawing:
 
 def _blocks(turn: Turn) -> list[Block]:
     return [cast(Block, step) for step in turn.steps]
-
-
-def _parts_of(turn: Turn) -> Tensor:
-    """Return the part of its block that every token belongs to, int64 [R, n]; padding: NEVER."""
-    parts = torch.full_like(turn.tokens, NEVER)
-    for index, block in enumerate(_blocks(turn)):
-        for part in range(len(block.parts)):
-            parts[index, block.span(part)] = part
-    return parts
 
 
 def _diffusion(generator: Generator) -> DiffusionHead:

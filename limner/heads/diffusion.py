@@ -31,8 +31,8 @@ InnerSteps = Callable[[Row, Step], str]
 NoiseSource = Callable[[str, int], Tensor]
 """(purpose, inner step) -> standard normal noise, float64 [R, n, D]."""
 
-Watch = Callable[[int, Gaussian], None]
-"""(index of a step, 0 the last, what it draws from)."""
+Watch = Callable[[int, Gaussian, Tensor], None]
+"""(index of a step, 0 the last, what it draws from, the noisy tokens that it begins with)."""
 
 Kernel = Callable[[Tensor, int], Gaussian]
 """(noisy tokens, number of a walk's step, 0 the noisiest) -> what the next ones are drawn from."""
@@ -70,8 +70,10 @@ class LastStep:
     deviation: Tensor
     log_deviations: Tensor
 
-    def record(self, rows: list[int], temperature: Tensor, index: int, before: Gaussian) -> None:
-        """Take note of a step of some rows, of temperature [rows]."""
+    def record(
+        self, rows: list[int], temperature: Tensor, index: int, before: Gaussian, noisy: Tensor
+    ) -> None:
+        """Take note of a step of some rows, of temperature [rows]; see `Watch`."""
         logarithm = 0.5 * before.log_variance
         if index > 0:
             self.log_deviations[rows] += logarithm
@@ -289,7 +291,7 @@ class DiffusionHead(nn.Module):
             for inner in range(count):
                 index, before = count - 1 - inner, kernel(x, inner)
                 if watch is not None:
-                    watch(index, before)
+                    watch(index, before, x)
                 if index > 0:
                     x = before.sample(warmth * noise("solver", inner).to(x))
                 elif with_last:

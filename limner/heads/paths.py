@@ -7,19 +7,16 @@ costs a pass of the denoiser a step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from limner.core.head import Outputs
-from limner.heads.diffusion import DiffusionHead
+from limner.heads.diffusion import DiffusionHead, NoiseSource
 from limner.heads.gaussian import Gaussian
 from limner.layers.linear import packed
-
-PathNoise = Callable[[str, int], Tensor]
-"""("start" or "solver", inner step) -> standard normal noise, [m, 1, D]."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class Given:
 
     Args:
         outputs: of the network, lead and null [m, 1, Z], scales [m].
-        warmth: float [m, 1, 1], temperatures.
+        warmth: float [m], temperatures.
         respacing: the denoising steps that all of them walk.
     """
 
@@ -44,10 +41,6 @@ class Given:
         lead, null, scales = self.outputs.lead, self.outputs.null, self.outputs.scales
         chosen = Outputs(lead[index], None if null is None else null[index], scales[index])
         return replace(self, outputs=chosen, warmth=self.warmth[index])
-
-    def split(self, counts: Sequence[int]) -> list[Given]:
-        """Return successive groups of the tokens."""
-        return [self.at(index) for index in torch.arange(len(self)).split(list(counts))]
 
     @staticmethod
     def joined(parts: Sequence[Given]) -> Given:
@@ -80,25 +73,24 @@ class Paths:
         return self.states[-1].squeeze(1)
 
 
-def walk(head: DiffusionHead, given: Given, noise: PathNoise) -> Paths:
+def walk(head: DiffusionHead, given: Given, noise: NoiseSource) -> Paths:
     """Draw tokens, and remember their ways; the last step draws its noise too.
 
     Args:
         head: that draws.
         given: under what.
-        noise: "start" once, then "solver" for every step.
+        noise: of the tokens, [m, 1, D].
     """
-    lead = given.outputs.lead
-    kernel = head.kernel(given.outputs, given.respacing)
-    x = noise("start", 0).to(lead.device, torch.promote_types(lead.dtype, torch.float32))
-    states, log_density = [x], x.new_zeros(len(given))
-    with packed(head.denoiser, len(given)):
-        for inner in range(len(head.tables(given.respacing))):
-            before, drawn = kernel(x, inner), noise("solver", inner).to(x)
-            x = before.mean + _deviation(before, given) * drawn
-            log_density = log_density + _log_density(before, given, drawn)
-            states.append(x)
-    return Paths(torch.stack(states), log_density)
+    steps: list[tuple[Gaussian, Tensor]] = []
+    end = head.sample(
+        given.outputs,
+        given.warmth.expand(2, -1),
+        given.respacing,
+        noise,
+        lambda index, before, noisy: steps.append((before, noisy)),
+    )
+    states = torch.stack([*(noisy for _, noisy in steps), end])
+    return Paths(states, _log_density(given, [before for before, _ in steps], states))
 
 
 def log_density(head: DiffusionHead, given: Given, states: Tensor) -> Tensor:
@@ -108,19 +100,16 @@ def log_density(head: DiffusionHead, given: Given, states: Tensor) -> Tensor:
         states: float [S + 1, m, 1, D].
     """
     kernel = head.kernel(given.outputs, given.respacing)
-    total = states.new_zeros(len(given))
     with packed(head.denoiser, len(given)):
-        for inner in range(len(states) - 1):
-            before = kernel(states[inner], inner)
-            drawn = (states[inner + 1] - before.mean) / _deviation(before, given)
-            total = total + _log_density(before, given, drawn)
+        steps = [kernel(noisy, inner) for inner, noisy in enumerate(states[:-1])]
+    return _log_density(given, steps, states)
+
+
+def _log_density(given: Given, steps: Sequence[Gaussian], states: Tensor) -> Tensor:
+    """Return the log-density of ways, but for a constant: float [m], by what steps draw from."""
+    total = states.new_zeros(len(given))
+    for before, drawn in zip(steps, states[1:], strict=True):
+        deviation = (0.5 * before.log_variance).exp() * given.warmth.reshape(-1, 1, 1)
+        apart = (drawn - before.mean) / deviation
+        total = total - (0.5 * apart.square() + deviation.log()).sum((1, 2))
     return total
-
-
-def _deviation(before: Gaussian, given: Given) -> Tensor:
-    return (0.5 * before.log_variance).exp() * given.warmth
-
-
-def _log_density(before: Gaussian, given: Given, drawn: Tensor) -> Tensor:
-    """Return the log-density of standardised numbers [m, 1, D], but for a constant: float [m]."""
-    return -(0.5 * drawn.square() + _deviation(before, given).log()).sum((1, 2))

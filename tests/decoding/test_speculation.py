@@ -175,14 +175,14 @@ def test_a_way_is_as_likely_as_its_steps_are() -> None:
     rng = torch.Generator().manual_seed(0)
     lead = torch.randn(3, 1, 8, generator=rng, dtype=torch.float64)
     scales = torch.full((3,), torch.nan)
-    given = Given(Outputs(lead, None, scales), torch.full((3, 1, 1), 0.7), "ddim2")
+    given = Given(Outputs(lead, None, scales), torch.full((3,), 0.7), "ddim2")
     numbers = torch.randn(3, 3, 1, 1, generator=rng, dtype=torch.float64)
     way = walk(head, given, lambda purpose, inner: numbers[inner if purpose == "solver" else 2])
     torch.testing.assert_close(log_density(head, given, way.states), way.log_density)
     expected = torch.zeros(3, dtype=torch.float64)
     for inner in range(2):
         step = other.kernel(given.outputs, "ddim2")(way.states[inner], inner)
-        deviation = (step.log_variance / 2).exp() * given.warmth
+        deviation = (step.log_variance / 2).exp() * given.warmth.reshape(-1, 1, 1)
         density = Normal(step.mean, deviation).log_prob(way.states[inner + 1]).sum((1, 2))
         expected += density + 0.5 * math.log(2 * math.pi)
     torch.testing.assert_close(log_density(other, given, way.states), expected)
