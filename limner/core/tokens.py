@@ -34,8 +34,12 @@ class Tokens:
         """Return sequence `index` as a batch of one that shares memory with this one."""
         return self.part(slice(index, index + 1))
 
-    def part(self, rows: slice) -> Tokens:
-        """Return some sequences as a batch that shares memory with this one."""
+    def part(self, rows: slice | Tensor) -> Tokens:
+        """Return some sequences as a batch, of a slice one that shares memory with this one.
+
+        Args:
+            rows: which; or int64 [n].
+        """
         return Tokens(
             self.layout,
             None if self.ids is None else self.ids[rows],

@@ -101,25 +101,33 @@ def codes(patch: int, width: int, count: int) -> tuple[Lessons, PatchKMeans]:
     return lessons(tokenizer.encode), tokenizer
 
 
+def as_cosine(rate: float, step: int, steps: int) -> float:
+    """Return a rate that warms up and falls as a cosine."""
+    warm = min(1.0, 20 * (step + 1) / steps)
+    return rate * warm * (1 + math.cos(math.pi * step / steps)) / 2
+
+
 def learn(
     network: nn.Module,
     loss: Callable[[torch.Generator], Tensor],
     steps: int,
     rate: float = 2e-3,
     seed: int = 0,
+    decay: float = 0.02,
+    rate_at: Callable[[float, int, int], float] = as_cosine,
 ) -> None:
-    """Train a network by AdamW whose rate warms up and falls as a cosine; then set it to use.
+    """Train a network by AdamW; then set it to use.
 
     Args:
         loss: of a batch drawn by a generator.
+        rate_at: of (rate, step, steps).
     """
     rng = torch.Generator().manual_seed(seed)
     weights = [weight for weight in network.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(weights, rate, betas=(0.9, 0.95), weight_decay=0.02)
+    optimizer = torch.optim.AdamW(weights, rate, betas=(0.9, 0.95), weight_decay=decay)
     network.train()
     for step in range(steps):
-        warm = min(1.0, 20 * (step + 1) / steps)
-        optimizer.param_groups[0]["lr"] = rate * warm * (1 + math.cos(math.pi * step / steps)) / 2
+        optimizer.param_groups[0]["lr"] = rate_at(rate, step, steps)
         value = loss(rng)
         optimizer.zero_grad()
         value.backward()  # type: ignore[no-untyped-call]

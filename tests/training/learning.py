@@ -1,4 +1,4 @@
-"""A plain loop of training on real pictures, and losses of one scale at a time."""
+"""Training on tokens of real pictures, and losses of one scale at a time."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from limner.core.generator import Generator
 from limner.core.layout import Layout
 from limner.core.row import Condition
 from limner.core.tokens import Tokens
+from tests.learning import lessons
 
 
-def picked(tokens: Tokens, index: Tensor) -> Tokens:
-    """Return the tokens of the pictures at int64 [B]."""
-    ids, values = (None if part is None else part[index] for part in (tokens.ids, tokens.values))
-    return Tokens(tokens.layout, ids, values, tokens.known[index])
+def evenly(rate: float, step: int, steps: int) -> float:
+    """Return a rate that warms up and falls to 0 along a line."""
+    return rate * min(1.0, (step + 1) / 20) * (1 - step / steps)
 
 
 def learn(
@@ -25,20 +25,14 @@ def learn(
     lr: float = 3e-3,
     batch: int = 32,
 ) -> None:
-    """Train a model on pictures, drawn at random by a fixed seed; the rate falls to 0."""
-    rng = torch.Generator().manual_seed(0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.95), weight_decay=0.05)
-    model.train()
-    for step in range(steps):
+    """Train a model on pictures, drawn at random by a fixed seed."""
+
+    def loss(rng: torch.Generator) -> Tensor:
         index = torch.randint(len(tokens), (batch,), generator=rng)
         told = {name: value[index] for name, value in condition.items()}
-        optimizer.param_groups[0]["lr"] = lr * min(1.0, (step + 1) / 20) * (1 - step / steps)
-        loss = model.loss(picked(tokens, index), told, rng).total
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    model.eval()
+        return model.loss(tokens.part(index), told, rng).total
+
+    lessons.learn(model, loss, steps, lr, decay=0.05, rate_at=evenly)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
@@ -94,24 +95,37 @@ def test_training_pulls_every_canvas_to_its_band() -> None:
     torch.testing.assert_close(found, torch.stack(errors).mean())
 
 
-def test_bands_of_real_pictures() -> None:
-    """Low bands hold most of the energy in few tokens; previews never lose by a band."""
+BANDS = (1, 2, 3, 4, 6, 8)
+
+
+@pytest.fixture(scope="module")
+def banded() -> tuple[PatchMultiScale, Tensor]:
+    """A tokenizer of bands that is fitted to real pictures, and others, float [60, 3, 32, 32]."""
     train, held_out = load_packaged(size=32).split(0.1)
-    sizes = (1, 2, 3, 4, 6, 8)
-    config = PatchMultiScaleConfig(width=8, codebook_size=128, scales=sizes, resampling="fourier")
+    config = PatchMultiScaleConfig(width=8, codebook_size=128, scales=BANDS, resampling="fourier")
     tokenizer = PatchMultiScale(config)
     tokenizer.fit(train.to_float(slice(0, 300)), torch.Generator().manual_seed(0))
-    pictures = held_out.to_float(slice(0, 60))
+    return tokenizer, held_out.to_float(slice(0, 60))
+
+
+def previews(tokenizer: PatchMultiScale, tokens: Tokens) -> Iterator[Tensor]:
+    """Yield what the tokens show after every band."""
+    for segment in range(len(BANDS)):
+        known = torch.zeros_like(tokens.known)
+        known[:, : tokens.layout.span(segment).stop] = True
+        yield tokenizer.preview(Tokens(tokens.layout, tokens.ids, None, known))
+
+
+def test_bands_of_real_pictures(banded: tuple[PatchMultiScale, Tensor]) -> None:
+    """Low bands hold most of the energy in few tokens; previews never lose by a band."""
+    tokenizer, pictures = banded
     latents = tokenizer.latents.encode(pictures)
     energy = FOURIER.band(latents, (3, 3)).square().sum() / latents.square().sum()
     white = FOURIER.band(maps(*latents.shape), (3, 3)).square().mean()
     assert energy > 2 * white and energy > 0.4  # three of six bands, 14 of 130 tokens
     tokens = tokenizer.encode(pictures)
     whole, errors, sharp = tokenizer.decode(tokens), [], []
-    for segment in range(len(sizes)):
-        known = torch.zeros_like(tokens.known)
-        known[:, : tokens.layout.span(segment).stop] = True
-        shown = tokenizer.preview(Tokens(tokens.layout, tokens.ids, None, known))
+    for shown in previews(tokenizer, tokens):
         errors.append(float((shown - whole).square().mean()))
         low = torch.nn.functional.avg_pool2d(shown, 8)
         sharp.append(float((shown - low.repeat_interleave(8, -1).repeat_interleave(8, -2)).std()))
@@ -133,21 +147,14 @@ def test_four_of_ten_bands_hold_most_of_real_pictures() -> None:
     assert shares[0] > 0.5 and shares[1] < 0.08
 
 
-def test_previews_grow_sharper_with_every_band() -> None:
+def test_previews_grow_sharper_with_every_band(banded: tuple[PatchMultiScale, Tensor]) -> None:
     """Fast waves come with later bands; those of sizes 2 and 3 carry the same ones."""
-    train, held_out = load_packaged(size=32).split(0.1)
-    sizes = (1, 2, 3, 4, 6, 8)
-    config = PatchMultiScaleConfig(width=8, codebook_size=128, scales=sizes, resampling="fourier")
-    tokenizer = PatchMultiScale(config)
-    tokenizer.fit(train.to_float(slice(0, 300)), torch.Generator().manual_seed(0))
-    tokens = tokenizer.encode(held_out.to_float(slice(0, 60)))
+    tokenizer, pictures = banded
     frequency = torch.fft.fftfreq(32, 1 / 32).abs()
     high = torch.maximum(frequency[:, None], frequency) > 5
-    energies = []
-    for segment in range(len(sizes)):
-        known = torch.zeros_like(tokens.known)
-        known[:, : tokens.layout.span(segment).stop] = True
-        shown = tokenizer.preview(Tokens(tokens.layout, tokens.ids, None, known))
-        energies.append(float(torch.fft.fft2(shown)[..., high].abs().square().mean()))
-    risen = [energy for size, energy in zip(sizes, energies, strict=True) if size != 2]
+    energies = [
+        float(torch.fft.fft2(shown)[..., high].abs().square().mean())
+        for shown in previews(tokenizer, tokenizer.encode(pictures))
+    ]
+    risen = [energy for size, energy in zip(BANDS, energies, strict=True) if size != 2]
     assert all(later > 1.1 * earlier for earlier, later in pairwise(risen))
