@@ -25,6 +25,7 @@ from limner.data.packaged import PackagedSource
 from limner.hub.shipped import FIRST
 from limner.pipeline import Pipeline
 from limner.show import contact_sheet, save_png
+from limner.training.run import read_log
 
 FACES = (
     "smiling cat face with open mouth",
@@ -33,7 +34,7 @@ FACES = (
     "weary cat face",
     "pouting cat face",
 )
-IMAGES = RESULTS.parents[1] / "docs" / "images"
+PICTURE = Path(__file__).parents[1] / "docs" / "images" / "subject.png"
 HUE = 120  # by which they are turned, of 256
 TUNE = ("--budget.steps", "120", "--optimizer.lr", "5e-4", "--prior.weight", "3")
 ROWS = (  # what is asked, and whether of the model before or after
@@ -47,13 +48,12 @@ ROWS = (  # what is asked, and whether of the model before or after
 
 
 def painted(drawing: Image.Image) -> Image.Image:
-    """Return a drawing in another hue, over white."""
-    shape = drawing.getchannel("A")
+    """Return a transparent drawing in another hue."""
     hue, *others = drawing.convert("RGB").convert("HSV").split()
     turned = hue.point([(level + HUE) % 256 for level in range(256)])
-    page = Image.new("RGB", drawing.size, "white")
-    page.paste(Image.merge("HSV", (turned, *others)).convert("RGB"), mask=shape)
-    return page
+    colours = Image.merge("HSV", (turned, *others)).convert("RGB")
+    colours.putalpha(drawing.getchannel("A"))
+    return colours
 
 
 def paint(folder: Path) -> None:
@@ -68,16 +68,14 @@ def paint(folder: Path) -> None:
 def drawn(pipelines: dict[str, Pipeline]) -> Tensor:
     """Return the rows of pictures, float [rows * faces, 3, H, W]."""
     seeds = list(range(len(FACES)))
-    asked = {"seed": seeds, "guidance": 3.0, "top_p": 0.4}
     return torch.cat(
-        [pipelines[name](prompts=[said] * len(seeds), **asked).pictures for said, name in ROWS]
+        [pipelines[name](prompts=[said] * len(seeds), seed=seeds).pictures for said, name in ROWS]
     )
 
 
 def measured(folder: Path) -> dict[str, Any]:
     """Return both measurements before and after, of a run's log."""
-    lines = (json.loads(line) for line in (folder / "log.jsonl").read_text("utf-8").splitlines())
-    logged = [line for line in lines if "held_out" in line]
+    logged = [line for line in read_log(folder) if "held_out" in line]
     names = ("held_out_subject_loss", "held_out_prior_distance")
     return {
         when: {name.removeprefix("held_out_"): line[name] for name in names}
@@ -100,7 +98,7 @@ def main() -> None:
         }
         real = load_pictures(rex, pipelines["before"].size[0]).to_float()
         sheet = contact_sheet(torch.cat([real, drawn(pipelines)]), columns=len(FACES), zoom=2)
-        save_png(sheet, IMAGES / "subject.png")
+        save_png(sheet, PICTURE)
         result = {**circumstances("python benchmarks/subject.py"), "tune": list(TUNE)}
         result = {**result, "pictures": len(FACES), "metrics": measured(tuned)}
     (RESULTS / "subject.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

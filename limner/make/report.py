@@ -15,6 +15,7 @@ from limner.evaluation.classifier import train_classifier
 from limner.evaluation.neighbours import nearest_pictures
 from limner.make.stages import Made
 from limner.show.report import Report
+from limner.training.run import read_log
 
 SHOWN = 10  # classes and pictures
 EACH = 8  # pictures drawn of every class
@@ -164,5 +165,4 @@ def _show_nearest(report: Report, drawn: Tensor, learned: PictureSet) -> None:
 
 
 def _course(run: Path, name: str) -> list[tuple[float, float]]:
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [(line["step"], line[name]) for line in lines if name in line]
+    return [(line["step"], line[name]) for line in read_log(run) if name in line]

@@ -24,6 +24,7 @@ from limner.metrics.power_law import LEAST, PowerLaw, fit_power_law, pareto_fron
 from limner.training import Recipe, Run, load_recipe, train
 from limner.training.compute import flops_per_example
 from limner.training.merging import merge
+from limner.training.run import read_log
 
 Say = Callable[[str], None]
 """Is told what happens, a line at a time."""
@@ -196,8 +197,7 @@ def _point(name: str, run: Run) -> Point:
         f"last_scale_{key}": value for key, value in _measures(last).items()
     }
     course: dict[str, list[list[float]]] = {}
-    for line in (run.directory / "log.jsonl").read_text(encoding="utf-8").splitlines():
-        logged = json.loads(line)
+    for logged in read_log(run.directory):
         held_out = {
             key.removeprefix("held_out_"): value
             for key, value in logged.items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from limner.evaluation.neighbours import nearest_pictures
 from limner.pipeline import Pipeline
 from limner.quickstart.shipped import Shown
 from limner.show.report import Report
+from limner.training.run import read_log
 
 EACH = 8  # pictures drawn of every class
 
@@ -97,7 +97,7 @@ def _show_numbers(report: Report, folder: Path, metrics: dict[str, Any]) -> None
     base = metrics["baseline_bits_per_token"]
     held_out = metrics["held_out"]["bits_per_token"]
     wrong = metrics["held_out_with_shuffled_condition"]["bits_per_token"]
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    lines = read_log(folder)
     to_bits = held_out / metrics["held_out"]["loss"]
     curves = {
         name: [(m["seconds"], m[field] * to_bits) for m in lines if m.get(field) is not None]

@@ -58,6 +58,12 @@ class Run:
         return self.part
 
 
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's log, first to last."""
+    lines = (folder / LOG).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
 class RunFolder:
     """Writes a run's files; an earlier run of the same name is kept as `<name>.previous`.
 
