@@ -493,6 +493,14 @@ def test_a_compiled_pipeline_draws_the_same_ids(tokenizer: PatchKMeans) -> None:
     assert torch.equal(ids(made(**settings)), eager)
 
 
+def test_blocks_are_compiled_as_a_whole(tokenizer: PatchKMeans) -> None:
+    made = Pipeline(tokenizer, generator(depth=2), CLASSES, (SIZE, SIZE))
+    settings = {"classes": [1, 2], "guidance": 2.0, "size": (16, 32)}
+    eager = ids(made(**settings))
+    made.compile(backend="eager", fullgraph=True)  # raises where a block falls into pieces
+    assert torch.equal(ids(made(**settings)), eager)
+
+
 def test_parts_with_other_codes_are_refused(tokenizer: PatchKMeans) -> None:
     other = LlamaGen(LlamaGenConfig(width=16, depth=1, heads=2, codebook_size=CODES + 1))
     with pytest.raises(ConfigError, match=f"codebook_size={CODES + 1} .* has {CODES} codes"):

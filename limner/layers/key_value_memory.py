@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
+from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -190,6 +193,11 @@ class _Access:
     fits: bool
 
 
+_numbers = count()
+_readings: WeakValueDictionary[int, KeyValueReading] = WeakValueDictionary()
+"""Open passes by their numbers, by which compiled layers know them."""
+
+
 class KeyValueReading:
     """One pass: its keys are written behind what is kept, and stay only where committed."""
 
@@ -202,6 +210,9 @@ class KeyValueReading:
         self.visible = visible
         self.contiguous = rows == list(range(len(rows)))
         self._access: dict[int, _Access] = {}
+        # a tensor: compiled layers take it as it comes, and are not compiled anew for another
+        self.number = torch.tensor(next(_numbers))
+        _readings[int(self.number)] = self
 
     def attend(
         self,
@@ -213,6 +224,10 @@ class KeyValueReading:
         dropout: float = 0.0,
     ) -> Tensor:
         """See `limner.core.memory.Reading.attend`."""
+        if torch.compiler.is_compiling():
+            given = self.number, layer, query, key, value, scale, dropout
+            mixed: Tensor = torch.ops.limner.attend(*given)
+            return mixed.transpose(1, 2)
         access = self._access_of(self.memory.ledgers[layer])
         keys = self._extend(self.memory.keys[layer], key, access)
         values = self._extend(self.memory.values[layer], value, access)
@@ -300,10 +315,26 @@ class KeyValueReading:
         )
 
 
-def keep_out_of_compilation() -> None:
-    """Let compiled layers call the memory as it is.
+# an operator that the compiler leaves alone, so that a block stays whole around it; it has no
+# gradients, as this memory is for drawing
+_operators = torch.library.Library("limner", "FRAGMENT")
+_operators.define(
+    "attend(Tensor reading, SymInt layer, Tensor query, Tensor key, Tensor value, float? scale,"
+    " float dropout) -> Tensor"
+)
 
-    Its bookkeeping by row would be compiled anew at every step. Not a decorator on the method:
-    that would load the compiler whenever limner is imported.
-    """
-    KeyValueReading.attend = torch.compiler.disable(KeyValueReading.attend)  # type: ignore[method-assign]
+
+def _attend(reading: Tensor, *given: Any) -> Tensor:
+    """Let the pass of this number attend; return float [R, L, heads, d], contiguous."""
+    return _readings[int(reading)].attend(*given).transpose(1, 2).contiguous()
+
+
+_operators.impl("attend", _attend, "CompositeExplicitAutograd")
+
+
+@torch.library.register_fake("limner::attend")
+def _empty_mixed(
+    reading: Tensor, layer: int, query: Tensor, key: Tensor, value: Tensor, *_: Any
+) -> Tensor:
+    rows, heads, slots, _ = query.shape
+    return query.new_empty(rows, slots, heads, value.shape[-1])

@@ -314,6 +314,10 @@ def _joined(held: Sequence[Tensor | None], new: Tensor) -> Tensor:
 
 
 def keep_budgets_out_of_compilation() -> None:
-    """Let compiled layers call the memory as it is; see `key_value_memory`."""
+    """Let compiled layers call the memory as it is.
+
+    Its bookkeeping by row would be compiled anew at every step. Not a decorator on the methods:
+    that would load the compiler whenever limner is imported.
+    """
     for name in ("attend", "observe"):
         setattr(ScaleReading, name, torch.compiler.disable(getattr(ScaleReading, name)))
