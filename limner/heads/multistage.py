@@ -35,14 +35,16 @@ class MultistageConfig:
     Args:
         steps: of the solver, for every stage.
         ranges: shares of the noise levels at which stages begin and end; one more than stages.
-        gamma: covariance within blocks of what is added at a jump, above 0 and at most 1 / 3.
+        gamma: what is added at a jump has covariance -gamma in blocks, above 0 and at most 1 / 3
+            (Pyramid-Flow). There its blocks have no mean: a network that reads the stage before
+            knows that of the start, and pictures vary too little.
         chain: T, noise levels, and values of r in training.
         shift: of the noise levels towards noise (SD3, arXiv:2403.03206); 1: none.
     """
 
     steps: tuple[int, ...] = (10, 10, 10)
     ranges: tuple[float, ...] = (0.0, 1 / 3, 2 / 3, 1.0)
-    gamma: float = 1 / 3
+    gamma: float = 0.2
     chain: int = 1000
     shift: float = 1.0
 
@@ -133,17 +135,6 @@ def enlarged(maps: Tensor) -> Tensor:
     return maps.repeat_interleave(2, -2).repeat_interleave(2, -1)
 
 
-def noise_tokens(noise: Tensor, count: int) -> Tensor:
-    """Return noise [B, D, H, W] at the sizes of so many stages as tokens, float [B, N, D].
-
-    Halving averages four numbers; doubling the average keeps their variance.
-    """
-    maps = [noise]
-    while len(maps) < count:
-        maps.append(2 * functional.avg_pool2d(maps[-1], 2))
-    return torch.cat([part.flatten(2).transpose(1, 2) for part in reversed(maps)], dim=1)
-
-
 @lru_cache(maxsize=64)
 def parents(layout: Layout) -> Tensor:
     """Return for every token the one of the stage before that it comes from, int64 [N].
@@ -159,6 +150,29 @@ def parents(layout: Layout) -> Tensor:
     return found
 
 
+def noise_along(white: Tensor, layout: Layout, gamma: float) -> Tensor:
+    """Return the noise of all stages as jumps make it, every stage's from the one's before.
+
+    Dividing a jump, keep (end noise + ..) + add block noise, by the level it leads to leaves
+
+        noise_k = sqrt(gamma / (1 + gamma)) enlarged(noise_k-1) + sqrt(1 / (1 + gamma)) block noise
+
+    whatever the levels are: white within a stage, but not from stage to stage.
+
+    Args:
+        white: white noise, of the first stage and of every jump, float [B, N, D].
+    """
+    made = [white[:, layout.span(0)]]
+    parent = parents(layout).to(white.device)
+    for index in range(1, len(layout.segments)):
+        span, size = layout.span(index), layout.segments[index].size[1:]
+        maps = white[:, span].transpose(1, 2).unflatten(2, size)
+        added = block_noise(maps, gamma).flatten(2).transpose(1, 2)
+        before = made[-1][:, parent[span] - layout.span(index - 1).start]
+        made.append(math.sqrt(gamma / (1 + gamma)) * before + added / math.sqrt(1 + gamma))
+    return torch.cat(made, dim=1)
+
+
 def ends(
     clean: Tensor, noise: Tensor, layout: Layout, config: MultistageConfig
 ) -> tuple[Tensor, Tensor]:
@@ -166,7 +180,7 @@ def ends(
 
     Args:
         clean: the averaged latents of all stages, float [B, N, D].
-        noise: of all stages, float [B, N, D], see `noise_tokens`.
+        noise: of all stages, float [B, N, D], see `noise_along`.
     """
     table = stages(config)
     segment = layout.segment_of()

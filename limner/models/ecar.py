@@ -37,7 +37,7 @@ from limner.heads.multistage import (
     MultistagePath,
     StageSteps,
     ends,
-    noise_tokens,
+    noise_along,
     parents,
     ratios,
     stages,
@@ -162,8 +162,9 @@ class ECAR(NextScale):
         if tokens.values is not None and bool(tokens.known.any()):
             every = torch.arange(len(tokens.layout))
             white = noise.normal("held", every, 0, (self.config.token_width,))
-            white = white.unsqueeze(0).to(tokens.values)
-            _, end = ends(tokens.values, white, tokens.layout, self.config.multistage)
+            white, multistage = white.unsqueeze(0).to(tokens.values), self.config.multistage
+            along = noise_along(white, tokens.layout, multistage.gamma)
+            _, end = ends(tokens.values, along, tokens.layout, multistage)
             tokens = Tokens(tokens.layout, None, end, tokens.known)
         return super().begin(tokens, condition, options, noise)
 
@@ -212,9 +213,8 @@ class ECAR(NextScale):
         layout, multistage = tokens.layout, self.config.multistage
         places = TokenPlaces(layout, torch.arange(len(layout)).unsqueeze(0))
         uniform = random_times(tokens.values, rng, places)
-        shape = (len(tokens), tokens.values.shape[-1], *layout.extent[1:])
-        white = torch.randn(shape, generator=rng, device=rng.device).to(tokens.values)
-        noise = noise_tokens(white, len(layout.segments))
+        white = torch.randn(tokens.values.shape, generator=rng, device=rng.device)
+        noise = noise_along(white.to(tokens.values), layout, multistage.gamma)
         start, end = ends(tokens.values, noise, layout, multistage)
         time = ratios(uniform, multistage.chain)
         last, first = torch.tensor([stage.told for stage in stages(multistage)]).unbind(-1)

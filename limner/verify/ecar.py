@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from limner.core.layout import Layout, pyramid
 from limner.core.noise import ReplayedNoise
@@ -16,7 +17,7 @@ from limner.heads.multistage import (
     MultistagePath,
     block_noise,
     ends,
-    noise_tokens,
+    noise_along,
     ratios,
     stages,
 )
@@ -87,7 +88,8 @@ def _check_training(case: Case, config: MultistageConfig, layout: Layout, index:
     latents, noise = case.input("latents"), case.input("noise")
     clean = as_tokens(latents, layout).values
     assert clean is not None
-    start, end = ends(clean, noise_tokens(noise, count), layout, config)
+    white = _halved(noise, count)
+    start, end = ends(clean, noise_along(white, layout, config.gamma), layout, config)
     own = slice(index, None, count)
     time = ratios(case.input("u")[index], config.chain)
     noisy = torch.lerp(end[own], start[own], time[:, None, None])
@@ -96,6 +98,19 @@ def _check_training(case: Case, config: MultistageConfig, layout: Layout, index:
     case.check(f"target_{index}", maps((start - end)[own]))
     case.check(f"ratio_{index}", time)
     case.check(f"timestep_{index}", _clock(config, time, index))
+
+
+def _halved(noise: Tensor, count: int) -> Tensor:
+    """Return noise [B, D, H, W] at the sizes of so many stages as tokens, float [B, N, D].
+
+    The case gives the noise of the last stage; a coarser one is twice the average of four numbers.
+    At the case's gamma, 1 / 3, jumps from these to these are their own: the noise of a jump has no
+    mean in a block.
+    """
+    maps = [noise]
+    while len(maps) < count:
+        maps.append(2 * functional.avg_pool2d(maps[-1], 2))
+    return torch.cat([part.flatten(2).transpose(1, 2) for part in reversed(maps)], dim=1)
 
 
 class _Field(nn.Module):

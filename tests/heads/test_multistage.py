@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -15,7 +16,7 @@ from limner.heads.multistage import (
     block_noise,
     ends,
     enlarged,
-    noise_tokens,
+    noise_along,
     parents,
     ratios,
     stages,
@@ -53,11 +54,40 @@ def test_block_noise_has_the_covariance_and_stays_in_its_block() -> None:
     assert block_noise(white, 1 / 3)[0, 0, :2, :2].sum().abs() < 1e-6
 
 
-def test_noise_keeps_its_variance_at_every_size() -> None:
-    tokens = noise_tokens(torch.randn(4000, 1, 8, 12, generator=rng()), 3)
-    assert tokens.shape == (4000, len(LAYOUT), 1)
+@pytest.mark.parametrize("gamma", [1 / 3, 0.2, 0.05])
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_a_jump_leads_from_where_training_ends_to_where_it_starts(
+    gamma: float, shift: float
+) -> None:
+    """Picture by picture, with the same noise: training and drawing agree on all stages at once."""
+    config = MultistageConfig(gamma=gamma, shift=shift)
+    clean = as_tokens(torch.randn(2, 3, 8, 12, generator=rng()), LAYOUT).values
+    assert clean is not None
+    white = torch.randn(clean.shape, generator=rng(1))
+    start, end = ends(clean, noise_along(white, LAYOUT, gamma), LAYOUT, config)
+    for index in (1, 2):
+        stage, span = stages(config)[index], LAYOUT.span(index)
+        maps = white[:, span].transpose(1, 2).unflatten(2, LAYOUT.segments[index].size[1:])
+        added = block_noise(maps, gamma).flatten(2).transpose(1, 2)
+        jumped = stage.keep * end[:, parents(LAYOUT)[span]] + stage.add * added
+        torch.testing.assert_close(jumped, start[:, span], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("gamma", [1 / 3, 0.2, 0.05])
+def test_noise_is_white_in_every_stage_and_tied_to_the_stage_before(gamma: float) -> None:
+    """Exactly: the noise is a linear map of white noise, its covariance that of unit vectors."""
+    units = torch.eye(len(LAYOUT)).double().unsqueeze(-1)
+    made = noise_along(units, LAYOUT, gamma)[..., 0]
+    spread = made.T @ made
     for index in range(3):
-        assert tokens[:, LAYOUT.span(index)].std() == pytest.approx(1.0, abs=0.03)
+        span = LAYOUT.span(index)
+        white = torch.eye(span.stop - span.start).double()
+        torch.testing.assert_close(spread[span, span], white, atol=1e-12, rtol=0)
+        if index:
+            before = LAYOUT.span(index - 1)
+            child = parents(LAYOUT)[span, None] == torch.arange(before.start, before.stop)
+            tied = math.sqrt(gamma / (1 + gamma)) * child.double()
+            torch.testing.assert_close(spread[span, before], tied, atol=1e-12, rtol=0)
 
 
 def test_parents_are_the_places_that_enlarging_repeats() -> None:
@@ -75,7 +105,8 @@ def test_one_exact_step_a_stage_ends_where_training_says() -> None:
     config = MultistageConfig(steps=(1, 1, 1))
     clean = as_tokens(torch.randn(2, 3, 8, 12, generator=rng()), LAYOUT).values
     assert clean is not None
-    noise = noise_tokens(torch.randn(2, 3, 8, 12, generator=rng(1)), 3)
+    white = torch.randn(clean.shape, generator=rng(1))
+    noise = noise_along(white, LAYOUT, config.gamma)
     start, end = ends(clean, noise, LAYOUT, config)
     for index in range(3):
         span, times = LAYOUT.span(index), MultistagePath(config).stage_walk(index, 1).times
