@@ -5,9 +5,9 @@ It lives beside the layers whose keys and values it holds, so that a model can o
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -193,7 +193,7 @@ class _Access:
     fits: bool
 
 
-_numbers = count()
+_numbers = itertools.count()
 _readings: WeakValueDictionary[int, KeyValueReading] = WeakValueDictionary()
 """Open passes by their numbers, by which compiled layers know them."""
 
@@ -336,5 +336,5 @@ _operators.impl("attend", _attend, "CompositeExplicitAutograd")
 def _empty_mixed(
     reading: Tensor, layer: int, query: Tensor, key: Tensor, value: Tensor, *_: Any
 ) -> Tensor:
-    rows, heads, slots, _ = query.shape
+    rows, heads, slots = query.shape[:3]
     return query.new_empty(rows, slots, heads, value.shape[-1])
