@@ -39,10 +39,10 @@ def tokenizer(pictures: Tensor) -> PatchKMeans:
     return made
 
 
-def generator(condition: str = "class", depth: int = 2) -> LlamaGen:
+def generator(condition: str = "class") -> LlamaGen:
     torch.manual_seed(0)
     config = LlamaGenConfig(
-        width=16, depth=depth, heads=2, codebook_size=CODES, classes=len(CLASSES), text_length=3,
+        width=16, depth=2, heads=2, codebook_size=CODES, classes=len(CLASSES), text_length=3,
         condition=condition, multiple_of=8,
     )  # fmt: skip
     model = LlamaGen(config)
@@ -481,23 +481,25 @@ def test_a_picture_whose_size_has_no_tokens_cannot_be_edited(pipeline: Pipeline)
 # compiling
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
+needs_compiler = pytest.mark.skipif(
     not any(shutil.which(name) for name in ("c++", "g++", "clang++")), reason="no C++ compiler"
 )
-def test_a_compiled_pipeline_draws_the_same_ids(tokenizer: PatchKMeans) -> None:
-    made = Pipeline(tokenizer, generator(depth=1), CLASSES, (SIZE, SIZE))
-    settings = {"classes": [1, 2], "guidance": 2.0, "size": (16, 32)}
-    eager = ids(made(**settings))
-    assert made.compile() is made
-    assert torch.equal(ids(made(**settings)), eager)
 
 
-def test_blocks_are_compiled_as_a_whole(tokenizer: PatchKMeans) -> None:
-    made = Pipeline(tokenizer, generator(depth=2), CLASSES, (SIZE, SIZE))
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"backend": "eager", "fullgraph": True},  # raises where a block falls into pieces
+        pytest.param({}, marks=(pytest.mark.slow, needs_compiler)),
+    ],
+)
+def test_a_compiled_pipeline_draws_the_same_ids(
+    tokenizer: PatchKMeans, options: dict[str, Any]
+) -> None:
+    made = Pipeline(tokenizer, generator(), CLASSES, (SIZE, SIZE))
     settings = {"classes": [1, 2], "guidance": 2.0, "size": (16, 32)}
     eager = ids(made(**settings))
-    made.compile(backend="eager", fullgraph=True)  # raises where a block falls into pieces
+    assert made.compile(**options) is made
     assert torch.equal(ids(made(**settings)), eager)
 
 

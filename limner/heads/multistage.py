@@ -130,6 +130,12 @@ def block_noise(white: Tensor, gamma: float) -> Tensor:
     return math.sqrt(1 + gamma) * (white - mean) + math.sqrt(max(0.0, 1 - 3 * gamma)) * mean
 
 
+def _block_noise_tokens(white: Tensor, size: tuple[int, ...], gamma: float) -> Tensor:
+    """Return the block noise of white noise given as tokens, float [B, h w, D], of size (h, w)."""
+    maps = white.transpose(1, 2).unflatten(2, size)
+    return block_noise(maps, gamma).flatten(2).transpose(1, 2)
+
+
 def enlarged(maps: Tensor) -> Tensor:
     """Return maps [B, D, h, w] of twice the size, every number four times."""
     return maps.repeat_interleave(2, -2).repeat_interleave(2, -1)
@@ -166,8 +172,7 @@ def noise_along(white: Tensor, layout: Layout, gamma: float) -> Tensor:
     parent = parents(layout).to(white.device)
     for index in range(1, len(layout.segments)):
         span, size = layout.span(index), layout.segments[index].size[1:]
-        maps = white[:, span].transpose(1, 2).unflatten(2, size)
-        added = block_noise(maps, gamma).flatten(2).transpose(1, 2)
+        added = _block_noise_tokens(white[:, span], size, gamma)
         before = made[-1][:, parent[span] - layout.span(index - 1).start]
         made.append(math.sqrt(gamma / (1 + gamma)) * before + added / math.sqrt(1 + gamma))
     return torch.cat(made, dim=1)
@@ -236,10 +241,10 @@ class MultistagePath:
             return white
         stage, layout = stages(self.config)[step.index], row.tokens.layout
         size = layout.segments[step.index].size[1:]
-        added = block_noise(white.T.unflatten(1, size).unsqueeze(0), self.config.gamma)
+        added = _block_noise_tokens(white.unsqueeze(0), size, self.config.gamma)[0]
         assert row.tokens.values is not None
         before = row.tokens.values[0].cpu().to(white)[parents(layout)[step.draw]]
-        return stage.keep * before + stage.add * added[0].flatten(1).T
+        return stage.keep * before + stage.add * added
 
     def walk(self, row: Row, step: Step, steps: int) -> Walk:
         """Return falling r, from 1 to 1 / chain and then to 0."""
