@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from limner.pipeline import Pipeline
 from limner.tokenizers.patches import PatchKMeans, PatchKMeansConfig
 
 SIZE = 16
+
+# the same bits on every processor, as of the reference cases: see limner/cli/verify.py
+os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
 
 # tests compute little: a second thread costs more than it helps, and much more on busy machines
 torch.set_num_threads(1)

@@ -13,6 +13,8 @@ def sinusoid(time: Tensor, width: int, longest: float = 10000.0) -> Tensor:
 
     It is computed in float32 and in this order of operations whatever the model's dtype is:
     networks are trained with its rounding (at t = 999 it shows in the fourth digit of the sine).
+    Processors may still round the exponential differently, which shows at times of 1e6: see
+    limner/cli/verify.py.
 
     Args:
         time: int or float [...].

@@ -1,5 +1,8 @@
 """The reference cases of Meissonic, through the same network, order and loop that users run."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,13 @@ CASES = Path(__file__).parents[1] / "fixtures" / "parity" / "meissonic"
 @pytest.mark.parametrize("name", ["scheduler", "transformer-512", "vq"])
 def test_reference_cases_are_reproduced(name):
     assert failures(CASES / name) == set()
+
+
+def test_the_command_reproduces_large_times_on_every_processor():
+    environment = {key: value for key, value in os.environ.items() if key != "MKL_CBWR"}
+    command = [sys.executable, "-m", "limner", "verify", str(CASES / "transformer-512")]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout
 
 
 @pytest.mark.parametrize(
