@@ -42,7 +42,7 @@ class MultistageConfig:
         shift: of the noise levels towards noise (SD3, arXiv:2403.03206); 1: none.
     """
 
-    steps: tuple[int, ...] = (10, 10, 10)
+    steps: tuple[int, ...] = (5, 5, 5)
     ranges: tuple[float, ...] = (0.0, 1 / 3, 2 / 3, 1.0)
     gamma: float = 0.2
     chain: int = 1000

@@ -77,7 +77,7 @@ class ECARConfig(Scaled):
     stack: StackConfig = field(default_factory=StackConfig)
     velocity: FlowTransformerConfig = field(default_factory=lambda: FlowTransformerConfig(768, 6))
     multistage: MultistageConfig = field(default_factory=MultistageConfig)
-    solver: Literal["euler", "heun", "midpoint"] = "euler"
+    solver: Literal["euler", "heun", "midpoint"] = "midpoint"
     guided: Literal["constant", "ramp"] = "constant"
     token_width: int = 16
     classes: int = 1000

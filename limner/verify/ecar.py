@@ -129,9 +129,10 @@ def _check_run(case: Case, config: MultistageConfig, layout: Layout) -> None:
     width = case.hyper["z_channels"]
     sizes = tuple(segment.size[1:] for segment in layout.segments)
     small = StackConfig(width=4, depth=1, heads=1)
-    model = ECAR(
-        ECARConfig(small, multistage=config, token_width=width, scales=sizes, classes=1)
-    ).eval()
+    sizing = ECARConfig(
+        small, multistage=config, solver="euler", token_width=width, scales=sizes, classes=1
+    )
+    model = ECAR(sizing).eval()
     assert isinstance(model.head, FlowHead)
     model.head.network = _Field(case.input("field_W"), case.input("field_b"))
     given = [case.input("gen_noise")]

@@ -107,16 +107,15 @@ def spread(config: ECARConfig, reads: bool = True) -> float:
 
 
 def test_the_best_velocity_keeps_the_spread_of_pictures() -> None:
-    """In small solver steps, or as few as the default of order two; with gamma 1 / 3 never.
+    """By the default solver, or in small steps of the simplest; with gamma 1 / 3 never.
 
     There the noise of a jump has no mean in a block, and what the trunk reads gives away the means
     of the start: no velocity can spread them, unless the trunk does not read.
     """
-    fine = replace(CONFIG, multistage=MultistageConfig((48, 48, 48)))
-    few = replace(CONFIG, solver="midpoint")
+    fine = replace(CONFIG, multistage=MultistageConfig((48, 48, 48)), solver="euler")
     assert spread(fine) == pytest.approx(1, abs=0.1)
-    assert spread(few) == pytest.approx(1, abs=0.05)
-    for config in (fine, few):
+    assert spread(CONFIG) == pytest.approx(1, abs=0.05)
+    for config in (fine, CONFIG):
         tied = replace(config, multistage=replace(config.multistage, gamma=1 / 3))
         assert spread(tied) < 0.5
         assert spread(tied, reads=False) == pytest.approx(1, abs=0.1)
