@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -59,18 +59,30 @@ class Lessons:
         return self.tokens(self.held_out), self.held_out_labels
 
 
-def picture_sets(classes: Sequence[str] | None = None) -> tuple[PictureSet, PictureSet]:
-    """Return packaged pictures to learn from and others that are held out."""
-    return load_packaged(size=SIDE, classes=classes).split(0.1)
+def picture_sets(
+    classes: Sequence[str] | None = None, whole: int = SIDE
+) -> tuple[PictureSet, PictureSet]:
+    """Return packaged pictures to learn from and others that are held out.
+
+    Args:
+        whole: side of the drawings in pixels, of which the middle 32 x 32 are taken; above 32,
+            fewer corners are plain.
+    """
+    pictures, first = load_packaged(size=whole, classes=classes), (whole - SIDE) // 2
+    middle = slice(first, first + SIDE)
+    return replace(pictures, pixels=pictures.pixels[..., middle, middle]).split(0.1)
 
 
-def lessons(encode: Callable[[Tensor], Tokens], classes: Sequence[str] | None = None) -> Lessons:
+def lessons(
+    encode: Callable[[Tensor], Tokens], classes: Sequence[str] | None = None, whole: int = SIDE
+) -> Lessons:
     """Return what an encoder makes of the packaged pictures.
 
     Args:
         encode: float [B, 3, 32, 32] -> tokens.
+        whole: see `picture_sets`.
     """
-    train, held_out = picture_sets(classes)
+    train, held_out = picture_sets(classes, whole)
     pictures = train.to_float()
     seen, later = encode(torch.cat([pictures, pictures.flip(-1)])), encode(held_out.to_float())
     contents, rest = (
@@ -81,9 +93,11 @@ def lessons(encode: Callable[[Tensor], Tokens], classes: Sequence[str] | None = 
     return Lessons(seen.layout, contents, labels, rest, held_out.labels, train.classes)
 
 
-def fitted(tokenizer: PatchTokenizer, classes: Sequence[str] | None = None) -> PatchTokenizer:
+def fitted(
+    tokenizer: PatchTokenizer, classes: Sequence[str] | None = None, whole: int = SIDE
+) -> PatchTokenizer:
     """Return a patch tokenizer that is fitted to the pictures that are learned from."""
-    train, _ = picture_sets(classes)
+    train, _ = picture_sets(classes, whole)
     tokenizer.fit(train.to_float(), torch.Generator().manual_seed(0))
     return tokenizer
 
@@ -94,11 +108,11 @@ def latents(patch: int, width: int, classes: Sequence[str] | None = None) -> Les
     return lessons(fitted(PatchContinuous(config), classes).encode, classes)
 
 
-def codes(patch: int, width: int, count: int) -> tuple[Lessons, PatchKMeans]:
+def codes(patch: int, width: int, count: int, whole: int = SIDE) -> tuple[Lessons, PatchKMeans]:
     """Return k-means codes of patches, and what makes them."""
     tokenizer = PatchKMeans(PatchKMeansConfig(patch=patch, width=width, codebook_size=count))
-    fitted(tokenizer)
-    return lessons(tokenizer.encode), tokenizer
+    fitted(tokenizer, whole=whole)
+    return lessons(tokenizer.encode, whole=whole), tokenizer
 
 
 def as_cosine(rate: float, step: int, steps: int) -> float:

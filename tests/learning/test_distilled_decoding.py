@@ -21,6 +21,7 @@ from tests.learning.lessons import Lessons, codes, learn
 pytestmark = pytest.mark.slow
 
 CODES, WIDTH, TOKENS = 16, 6, 16
+WHOLE = 48  # px of drawings of which the middle is learned: plain corners are told without noise
 PAIRS, HELD_OUT, FRESH = 4608, 512, 10_000_000
 SIZE = {"width": 96, "depth": 4, "heads": 4, "codebook_size": CODES, "multiple_of": 32}
 
@@ -53,7 +54,7 @@ def noises(index: Tensor) -> Tensor:
 
 @pytest.fixture(scope="module")
 def taught() -> Taught:
-    data, tokenizer = codes(8, WIDTH, CODES)
+    data, tokenizer = codes(8, WIDTH, CODES, WHOLE)
     vectors, classes = tokenizer.code_vectors().clone(), len(data.classes)
     vectors = vectors / vectors.std()  # codes as far apart as noise is wide
     torch.manual_seed(0)
@@ -69,8 +70,9 @@ def taught() -> Taught:
         patch.setattr(distillation, "AT_ONCE", 1024)  # one core walks as many together faster
         ids = distillation.teacher_ids(teacher, vectors, data.layout, labels, 0, Options())
     noise = noises(torch.arange(PAIRS))
+    # the second step begins as far on as published: 80 of 256
     config = DistilledLlamaGenConfig(
-        classes=classes, dropout=0.0, latent=WIDTH, tokens=TOKENS, split=TOKENS, jumps=(0, 6),
+        classes=classes, dropout=0.0, latent=WIDTH, tokens=TOKENS, split=TOKENS, jumps=(0, 5),
         **SIZE,
     )  # type: ignore[arg-type]  # fmt: skip
     elsewhere = torch.randperm(PAIRS, generator=torch.Generator().manual_seed(0))
@@ -117,13 +119,13 @@ def agreement(taught: Taught, student: DistilledLlamaGen, steps: int) -> float:
 def test_a_student_finds_the_teachers_codes_and_in_two_steps_more_of_them(taught: Taught) -> None:
     one, two = (agreement(taught, taught.student, steps) for steps in (1, 2))
     misled = agreement(taught, taught.misled, 1)
-    # a third is found without the noise, by class and place: emoji have plain corners
+    # so many are found without the noise, by class and place
     kinds = torch.arange(PAIRS + HELD_OUT) % len(taught.data.classes)
     likeliest = torch.stack(
         [taught.ids[:PAIRS][kinds[:PAIRS] == kind].mode(0).values for kind in kinds.unique()]
     )
     by_chance = float((taught.ids[PAIRS:] == likeliest[kinds[PAIRS:]]).float().mean())
-    assert one > by_chance + 0.15 and one > misled + 0.15
+    assert one > 2 * by_chance and one > 2 * misled
     assert two > one + 0.01
 
 
