@@ -30,7 +30,7 @@ METRICS = "metrics.json"
 # what decides the weights that a run begins with and what it learns from
 FIXED = ("data", "tokenizer", "model", "objective", "seed", "ema", "start_from_codes")
 FREE_IN_DATA = ("workers", "unreadable", "cache")
-_LEFTOVER = re.compile(r"\..*\.[0-9a-f]{8}(\.\w+)?")
+_LEFTOVER = re.compile(r"\..*\.[0-9a-f]{8}(\.\w+)?|\.tmp\w{6}")  # ours, or those of safetensors
 SHOWN_CLASSES = 16  # rows of the picture of samples, at most
 
 

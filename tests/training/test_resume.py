@@ -90,6 +90,29 @@ def test_a_finished_run_is_left_as_it_is(small: Small, recorder) -> None:
     assert not first.directory.with_name("run.previous").exists()
 
 
+WRITER = """
+import pathlib, sys, torch
+from limner.training.checkpoint import Checkpoints, State
+while True:
+    Checkpoints(pathlib.Path(sys.argv[1]), 1).write(0, State({"x": torch.zeros(30_000_000)}, {}))
+"""
+
+
+def test_what_was_being_written_is_removed(small: Small, recorder) -> None:
+    """Files of limner's own and those that the installed safetensors writes to; no others."""
+    run = train(small(), recorder)
+    folder = run.directory / "checkpoints"
+    (folder / ".keep").touch()
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, run.directory])
+    while set(folder.glob(".*")) == {folder / ".keep"}:
+        assert writer.poll() is None
+    writer.kill()
+    writer.wait()
+    (folder / ".tmp04AIwa").touch()  # as safetensors 0.8 names them
+    train(small(), recorder, resume=True)
+    assert list(run.directory.rglob(".*")) == [folder / ".keep"]
+
+
 def test_a_longer_budget_goes_on_from_the_end(small: Small, recorder) -> None:
     train(small({"optimizer.schedule": "constant"}), recorder)
     run = train(small({"optimizer.schedule": "constant", "budget.steps": 20}), recorder, True)
