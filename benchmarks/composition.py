@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from record import RESULTS, circumstances
+from record import RESULTS, circumstances, write
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
@@ -173,7 +173,7 @@ def main() -> None:
         "chance": {"first": chance, "among_five": 5 * chance},
         "results": results,
     }
-    (RESULTS / f"{arguments.name}.json").write_text(json.dumps(values, indent=1) + "\n")
+    write(arguments.name, values)
     _save_page(pictures, pairs, rounds, RESULTS / f"{arguments.name}.png")
     print(json.dumps(values["results"], indent=1))
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from record import RESULTS, circumstances
+from record import circumstances, write
 from torch import Tensor
 
 from limner.core.registry import TOKENIZERS
@@ -120,8 +120,7 @@ def main() -> None:
         "at_equal_bits": beside,
         "jpeg": curve,
     }
-    target = RESULTS / f"{asked.name}.json"
-    target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(asked.name, result)
     print(json.dumps({"tokenizer": point, **beside}, indent=1))
 
 

@@ -11,8 +11,10 @@ import argparse
 import json
 import os
 import platform
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -43,6 +45,13 @@ def circumstances(command: str) -> dict[str, object]:
     }
 
 
+def write(name: str, result: Mapping[str, Any]) -> Path:
+    """Write benchmarks/results/NAME.json, and return where it is."""
+    target = RESULTS / f"{name}.json"
+    target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return target
+
+
 def main() -> None:
     """Read the command line and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -51,11 +60,7 @@ def main() -> None:
     parser.add_argument("--command", required=True, help="what was run")
     asked = parser.parse_args()
     metrics = json.loads((asked.run / "metrics.json").read_text())
-    result = circumstances(asked.command) | {"metrics": metrics}
-    RESULTS.mkdir(exist_ok=True)
-    target = RESULTS / f"{asked.name}.json"
-    target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(target)
+    print(write(asked.name, circumstances(asked.command) | {"metrics": metrics}))
 
 
 if __name__ == "__main__":

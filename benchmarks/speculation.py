@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from record import RESULTS, circumstances
+from record import circumstances, write
 from torch import Tensor
 
 from limner.core.memory import NoMemory
@@ -175,7 +175,7 @@ def main() -> None:
     }
     result = circumstances(f"python benchmarks/speculation.py {' '.join(sys.argv[1:])}")
     whole = {**result, "pictures": arguments.pictures, "parameters": sizes, **found}
-    (RESULTS / "speculation.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    write("speculation", whole)
     print(json.dumps(found, indent=1))
 
 

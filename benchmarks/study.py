@@ -13,7 +13,7 @@ import json
 import shutil
 from pathlib import Path
 
-from benchmarks.record import RESULTS
+from benchmarks.record import write
 from limner.core.errors import check
 from limner.make.study import list_studies
 from limner.make.study_report import STRIPS, STUDY
@@ -31,11 +31,9 @@ def main() -> None:
     name = asked.name or asked.folder.resolve().name.removeprefix("study-")
     check(name in list_studies(), "name", name, f"a packaged study: {', '.join(list_studies())}")
     kept = json.loads((asked.folder / STUDY).read_text(encoding="utf-8"))
-    target = RESULTS / f"study-{name}.json"
     if asked.note:
         kept["note"] = asked.note
-    target.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
-    print(target)
+    print(write(f"study-{name}", kept))
     (PICTURES / name).mkdir(parents=True, exist_ok=True)
     for values in kept["entries"]:
         strip = f"{values['entry']['name']}.png"

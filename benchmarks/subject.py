@@ -9,14 +9,13 @@ benchmarks/results/subject.json. Rows are named in `ROWS`.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from record import RESULTS, circumstances
+from record import circumstances, write
 from torch import Tensor
 
 from limner.cli import main as limner
@@ -101,7 +100,7 @@ def main() -> None:
         save_png(sheet, PICTURE)
         result = {**circumstances("python benchmarks/subject.py"), "tune": list(TUNE)}
         result = {**result, "pictures": len(FACES), "metrics": measured(tuned)}
-    (RESULTS / "subject.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write("subject", result)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,11 @@ import json
 import tempfile
 import time
 from pathlib import Path
+from statistics import fmean, median_high
 from typing import Any
 
 import torch
-from record import RESULTS, circumstances
+from record import circumstances, write
 
 from limner.cli import main as limner
 from limner.core.layout import grid
@@ -63,7 +64,7 @@ def measured(photographs: str, codes: Path, window: str, seed: int, output: Path
 
 
 def update_seconds(model: Path, count: int = 10) -> float:
-    """Return the median seconds of one update of a trained generator, on random codes."""
+    """Return the (upper) median seconds of one update of a trained generator, on random codes."""
     network, rng = load_part(model, MODELS).train(), torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(network.parameters(), 1e-4)
     tokens = from_ids(grid(8, 8), torch.randint(CODES, (32, 64), generator=rng))
@@ -75,7 +76,7 @@ def update_seconds(model: Path, count: int = 10) -> float:
         network.loss(tokens, asked, rng).total.backward()
         optimizer.step()
         seconds.append(time.perf_counter() - begun)
-    return sorted(seconds)[count // 2]
+    return median_high(seconds)
 
 
 def main() -> None:
@@ -93,20 +94,16 @@ def main() -> None:
             for name, window in WINDOWS.items():
                 output = Path(folder, f"{window}-{seed}")
                 found[name].append(measured(asked.photographs, codes, window, seed, output))
-        psnr = json.loads((codes / "metrics.json").read_text())["held_out"]
-    single, windows = (
-        sum(run["nats_a_code"] for run in runs) / len(SEEDS) for runs in found.values()
-    )
+        tokenizer = json.loads((codes / "metrics.json").read_text())["held_out"]
+    single, windows = (fmean(run["nats_a_code"] for run in runs) for runs in found.values())
     result = {
         **circumstances("python benchmarks/token_shuffle.py PHOTOGRAPHS"),
         "updates": UPDATES,
-        "tokenizer": psnr,
+        "tokenizer": tokenizer,
         "runs": found,
         "ratio": round(windows / single, 4),
     }
-    (RESULTS / "token-shuffle.json").write_text(
-        json.dumps(result, indent=1) + "\n", encoding="utf-8"
-    )
+    write("token-shuffle", result)
 
 
 if __name__ == "__main__":
