@@ -14,9 +14,10 @@ from limner.core.errors import ConfigError
 from limner.core.layout import grid, pyramid
 from limner.data import load_packaged
 from limner.models.var import VAR, VARConfig
-from limner.pipeline import Pipeline, Result, box_mask, tokens_under
+from limner.pipeline import Pipeline, box_mask, tokens_under
 from limner.pipeline.masks import place_on_canvas
 from limner.tokenizers.patches import PatchMultiScale, PatchMultiScaleConfig
+from tests.pipeline.small import ids
 
 SIZE, CODES, SCALES = 16, 16, (1, 2, 3, 4)
 
@@ -38,12 +39,6 @@ def pipeline(pictures: Tensor) -> Pipeline:
     model = VAR(config)
     torch.nn.init.normal_(model.output.weight, std=0.3)
     return Pipeline(tokenizer, model, ("Fox", "Oak", "Tulip"), (SIZE, SIZE))
-
-
-def ids(result: Result) -> Tensor:
-    """Int64 [B, N]."""
-    assert result.tokens.ids is not None
-    return result.tokens.ids[..., 0]
 
 
 def given_ids(pipeline: Pipeline, picture: Tensor) -> Tensor:
