@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from limner.core.errors import check
+from limner.layers.winograd import Convolution3x3
 
 GROUPS = 32
 PIXELS_A_CHANNEL = 64  # from which on maps are held pixel by pixel, see `arranged`
@@ -131,9 +132,9 @@ class ResNetBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, groups: int = GROUPS) -> None:
         super().__init__()
         self.norm1 = group_norm(inputs, groups)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.conv1 = Convolution3x3(inputs, outputs)
         self.norm2 = group_norm(outputs, groups)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.conv2 = Convolution3x3(outputs, outputs)
         self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -185,7 +186,7 @@ class Upsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv = Convolution3x3(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to [B, C, 2H, 2W]."""

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from limner.layers.convolution import ConvolutionConfig, Upsample, group_norm
+from limner.layers.winograd import Convolution3x3
 
 
 class MaskGITBlock(nn.Module):
@@ -32,9 +33,9 @@ class MaskGITBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.norm1 = group_norm(inputs)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.conv1 = Convolution3x3(inputs, outputs, bias=False)
         self.norm2 = group_norm(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.conv2 = Convolution3x3(outputs, outputs, bias=False)
         self.shortcut = None if inputs == outputs else nn.Conv2d(outputs, outputs, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
