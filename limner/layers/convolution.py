@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from limner.core.errors import check
-from limner.layers.winograd import Convolution3x3
+from limner.layers.convolution3x3 import Convolution3x3, normalised, normalised_convolution
 
 GROUPS = 32
 PIXELS_A_CHANNEL = 64  # from which on maps are held pixel by pixel, see `arranged`
@@ -107,21 +107,16 @@ def group_norm(channels: int, groups: int = GROUPS) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels, eps=1e-6)
 
 
-def normalised(norm: nn.Module, x: Tensor) -> Tensor:
-    """Return silu(norm(x)); without gradients the second map takes the place of the first."""
-    hidden: Tensor = norm(x)
-    return functional.silu(hidden, inplace=not hidden.requires_grad)
-
-
-def arranged(x: Tensor) -> Tensor:
+def arranged(x: Tensor, by_blocks: bool = False) -> Tensor:
     """Return a map [B, C, H, W] in the order in memory in which CPUs convolve it fastest.
 
-    A large map with few channels is held pixel by pixel; where channels are many, weights would
-    have to be reordered at every call, which costs more than it saves.
+    A large map with few channels is held pixel by pixel, and so is one that is convolved by
+    blocks. Where channels are many, weights would have to be reordered at every call, which costs
+    more than it saves.
     """
     if x.device.type != "cpu":
         return x
-    by_pixels = x.shape[-2] * x.shape[-1] >= PIXELS_A_CHANNEL * x.shape[-3]
+    by_pixels = by_blocks or x.shape[-2] * x.shape[-1] >= PIXELS_A_CHANNEL * x.shape[-3]
     order = torch.channels_last if by_pixels else torch.contiguous_format
     return x.contiguous(memory_format=order)
 
@@ -139,10 +134,10 @@ class ResNetBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, inputs, H, W] to [B, outputs, H, W]."""
-        x = arranged(x)
-        hidden = self.conv1(normalised(self.norm1, x))
-        hidden = normalised(self.norm2, hidden)  # lets go of the first map
-        hidden = self.conv2(hidden)
+        x = arranged(x, self.conv1.goes_by_blocks(x))
+        hidden = normalised_convolution(
+            self.norm2, self.conv2, normalised_convolution(self.norm1, self.conv1, x)
+        )
         hidden += self.shortcut(x)
         return hidden
 
@@ -190,7 +185,8 @@ class Upsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C, H, W] to [B, C, 2H, 2W]."""
-        return self.conv(arranged(functional.interpolate(x, scale_factor=2.0, mode="nearest")))
+        x = functional.interpolate(x, scale_factor=2.0, mode="nearest")
+        return self.conv(arranged(x, self.conv.goes_by_blocks(x)))
 
 
 class Level(nn.Module):

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from limner.layers.convolution import ConvolutionConfig, Upsample, group_norm
-from limner.layers.winograd import Convolution3x3
+from limner.layers.convolution3x3 import Convolution3x3, normalised_convolution
 
 
 class MaskGITBlock(nn.Module):
@@ -40,8 +40,9 @@ class MaskGITBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, inputs, H, W] to [B, outputs, H, W]."""
-        hidden: Tensor = self.conv1(functional.silu(self.norm1(x)))
-        hidden = self.conv2(functional.silu(self.norm2(hidden)))
+        hidden = normalised_convolution(
+            self.norm2, self.conv2, normalised_convolution(self.norm1, self.conv1, x)
+        )
         return hidden + (x if self.shortcut is None else self.shortcut(hidden))
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import nn
 
+from limner.layers.convolution3x3 import Convolution3x3
 from limner.layers.scale_memory import keep_budgets_out_of_compilation
 from limner.layers.state_memory import compile_around_states
-from limner.layers.winograd import Convolution3x3
 
 
 def compile_blocks(network: nn.Module, **options: Any) -> None:
