@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from limner.layers.winograd import from_tiles, to_kernels, to_normalised_tiles, to_tiles
 
-BLOCK = (32, 64)  # rows and columns of outputs that are worked off at once
+BLOCK = (64, 64)  # rows and columns of outputs that are worked off at once
 LEAST_CHANNELS = 128  # with fewer, a plain convolution is as fast
 LEAST_FILLED = 0.75  # of the blocks' area, below which a plain convolution is as fast
 
