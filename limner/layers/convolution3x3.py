@@ -70,8 +70,6 @@ class Convolution3x3(nn.Conv2d):
         Returns:
             float [B, outputs, H, W], held pixel by pixel.
         """
-        assert self._sums is not None
-        raw, normalised, after = self._sums
         kernels = to_kernels(self.weight)
         bias = kernels.new_zeros(self.out_channels) if self.bias is None else self.bias
         maps = x.permute(0, 2, 3, 1)
@@ -83,12 +81,28 @@ class Convolution3x3(nn.Conv2d):
             for top in range(0, x.shape[2], BLOCK[0]):
                 for left in range(0, x.shape[3], BLOCK[1]):
                     _fill(window, inside, read, top, left)
-                    tiles = raw(window) if affine is None else normalised(window, inside, *affine)
-                    products = torch.bmm(tiles.flatten(1, 2), kernels)
-                    block = after(products.view(*tiles.shape[:3], -1), bias).view(*BLOCK, -1)
+                    block = self._block(window, inside, affine, kernels, bias)
                     place = written[top : top + BLOCK[0], left : left + BLOCK[1]]
                     place.copy_(block[: place.shape[0], : place.shape[1]])
+                    del block  # before the next one needs room
         return found.permute(0, 3, 1, 2)
+
+    def _block(
+        self,
+        window: Tensor,
+        inside: Tensor,
+        affine: tuple[Tensor, Tensor] | None,
+        kernels: Tensor,
+        bias: Tensor,
+    ) -> Tensor:
+        """Return a block of outputs, float [rows, columns, outputs]."""
+        assert self._sums is not None
+        raw, normalised, after = self._sums
+        tiles = raw(window) if affine is None else normalised(window, inside, *affine)
+        shape = tiles.shape[:3]
+        products = torch.bmm(tiles.flatten(1, 2), kernels)
+        del tiles
+        return after(products.view(*shape, -1), bias).view(*BLOCK, -1)
 
 
 def normalised(norm: nn.Module, x: Tensor) -> Tensor:
