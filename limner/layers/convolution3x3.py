@@ -52,9 +52,8 @@ class Convolution3x3(nn.Conv2d):
         """Whether a map [B, inputs, H, W] is convolved block by block: where that is faster."""
         if self._sums is None or min(self.weight.shape[:2]) < LEAST_CHANNELS:
             return False
-        learns = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
         plain = x.device.type == "cpu" and x.dtype == self.weight.dtype == torch.float32
-        if learns or not plain or torch.is_autocast_enabled("cpu"):
+        if torch.is_grad_enabled() or not plain or torch.is_autocast_enabled("cpu"):
             return False
         high, wide = (-(-side // block) for side, block in zip(x.shape[2:], BLOCK, strict=True))
         filled = x.shape[2] * x.shape[3] / (high * BLOCK[0] * wide * BLOCK[1])
