@@ -102,6 +102,8 @@ _OPERATIONS: dict[str, _Count] = {
     "limner::product": lambda args, found: _linear(args[0], args[1]),
     "limner::layer": lambda args, found: _linear(args[0], args[1]),
     "aten::convolution": lambda args, found: _convolution(args[1], found, args[3]),
+    # by Winograd's minimal filtering, counted as a plain one
+    "limner::convolution3x3": lambda args, found: _convolution(args[1], found, (1, 1)),
 }
 for _kernel in ("flash_attention_for_cpu", "flash_attention", "efficient_attention"):
     _OPERATIONS[f"aten::_scaled_dot_product_{_kernel}"] = lambda args, found: _attention(

@@ -1,4 +1,4 @@
-"""Compiling networks: generators block by block, tokenizers where they convolve large maps."""
+"""Compiling a network block by block."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import nn
 
-from limner.layers.convolution3x3 import Convolution3x3
 from limner.layers.scale_memory import keep_budgets_out_of_compilation
 from limner.layers.state_memory import compile_around_states
 
@@ -26,15 +25,3 @@ def compile_blocks(network: nn.Module, **options: Any) -> None:
     compile_around_states()
     for block in getattr(network, "blocks", [network]):
         block.compile(**options)
-
-
-def compile_convolutions(network: nn.Module, **options: Any) -> None:
-    """Let a network convolve large maps on CPUs by Winograd's minimal filtering, compiled.
-
-    Args:
-        network: a tokenizer, say.
-        **options: of `torch.compile`.
-    """
-    for layer in network.modules():
-        if isinstance(layer, Convolution3x3):
-            layer.compile(**options)

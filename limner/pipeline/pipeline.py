@@ -31,7 +31,7 @@ from limner.hub.remote import push
 from limner.hub.save import load_part, save_part
 from limner.layers.scale_memory import ScaleMemory
 from limner.pipeline.cache import CacheUse, bounded
-from limner.pipeline.compilation import compile_blocks, compile_convolutions
+from limner.pipeline.compilation import compile_blocks
 from limner.pipeline.editing import Editing
 from limner.pipeline.index import FORMAT, INDEX, find, read_index
 from limner.pipeline.settings import Settings, checked, pictures_asked
@@ -225,13 +225,8 @@ class Pipeline(Editing):
         return self
 
     def compile(self, **options: Any) -> Pipeline:
-        """Compile the generator's blocks and, for CPUs, the tokenizer's large convolutions.
-
-        Args:
-            **options: of `torch.compile`; shapes may vary.
-        """
+        """Compile the generator's blocks with `torch.compile`; shapes may vary."""
         compile_blocks(self.generator, dynamic=True, **options)
-        compile_convolutions(self.tokenizer, **options)
         return self
 
     def __call__(

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch.nn import functional
 
-from limner.layers.winograd import from_tiles, to_kernels, to_normalised_tiles, to_tiles
+from limner.layers.winograd import convolved
 
 
-def test_the_tables_convolve_exactly() -> None:
-    """In float64, a block of 8 x 12 places is what a convolution of it and its edge gives."""
+def double(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (1, 1), (3, 130), (65, 64), (70, 31)])
+@pytest.mark.parametrize(("inputs", "outputs"), [(5, 3), (2, 4)])
+def test_it_convolves_exactly_in_float64(size: tuple[int, int], inputs: int, outputs: int) -> None:
     torch.manual_seed(0)
-    window, weight, bias = (
-        torch.randn(*shape, dtype=torch.float64) for shape in ((10, 14, 5), (3, 5, 3, 3), (3,))
-    )
-    tiles = to_tiles(window)
-    assert tiles.shape == (36, 2, 3, 5)
-    products = torch.einsum("pabi,pio->pabo", tiles, to_kernels(weight))
-    found = from_tiles(products, bias).reshape(8, 12, 3)
-    wanted = functional.conv2d(window.permute(2, 0, 1), weight, bias).permute(1, 2, 0)
-    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+    x, weight, bias = double(2, inputs, *size), double(outputs, inputs, 3, 3), double(outputs)
+    for given in (bias, None):
+        wanted = functional.conv2d(x, weight, given, padding=1)
+        torch.testing.assert_close(convolved(x, weight, given), wanted, rtol=0, atol=1e-11)
 
 
-def test_normalised_tiles_are_zero_outside() -> None:
+@pytest.mark.parametrize("size", [(64, 64), (65, 70)])
+def test_edges_stay_zero_when_inputs_are_shifted(size: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    window, scale, shift = torch.randn(10, 14, 5), torch.randn(5), torch.randn(5)
-    inside = torch.zeros(10, 14, 1, dtype=torch.bool)
-    inside[1:, :-3] = True
-    held = torch.zeros_like(window)
-    held[1:, :-3] = functional.silu(window * scale + shift)[1:, :-3]
-    found = to_normalised_tiles(window, inside, scale, shift)
-    torch.testing.assert_close(found, to_tiles(held))
+    x, weight, scale, shift = double(2, 5, *size), double(3, 5, 3, 3), double(2, 5), double(2, 5)
+    moved = functional.silu(x * scale[..., None, None] + shift[..., None, None])
+    wanted = functional.conv2d(moved, weight, padding=1)
+    found = convolved(x, weight, None, scale, shift)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-11)

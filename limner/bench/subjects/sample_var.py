@@ -7,7 +7,6 @@ timed apart. The same weights on both sides, random ones.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from limner.hub.build import weightless
 from limner.hub.official import var as hub
 from limner.models.var import VAR, VARConfig
 from limner.pipeline import Pipeline
+from limner.pipeline.compilation import compile_blocks
 from limner.tokenizers.var_vqvae import VARVQVAE, VARVQVAEConfig
 
 TOKENIZER = "var-vqvae"
@@ -72,10 +72,11 @@ def drawing(settings: Settings) -> Drawing:
     """Return what draws on our side."""
     classes = labels(settings).tolist()
     pixels, model = tokenizer(settings), transformer(settings).eval()
+    if settings.compile:
+        compile_blocks(model, dynamic=True)
     side = model.config.sizes[-1][0] * pixels.factor
-    pipeline = Pipeline(pixels, model, size=(side, side))
     return Drawing(
-        pipeline.compile() if settings.compile else pipeline,
+        Pipeline(pixels, model, size=(side, side)),
         classes=classes,
         guidance=StepRamp(GUIDANCE),
         top_k=TOP_K,
@@ -163,8 +164,8 @@ def official_transformer(settings: Settings, checkout: str, pixels: Any) -> Any:
 
 
 def work(settings: Settings) -> Work:
-    """Return what our drawing computes; plain convolutions are counted."""
-    drawn = drawing(replace(settings, compile=False))
+    """Return what our drawing computes."""
+    drawn = drawing(settings)
     return counted(drawn, reads=large(drawn.pipeline.generator))
 
 
