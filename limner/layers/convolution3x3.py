@@ -30,12 +30,14 @@ class Convolution3x3(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, inputs, H, W] to [B, outputs, H, W]."""
-        if self.goes_by_blocks(x):
-            by_blocks: Tensor = torch.ops.limner.convolution3x3(
-                x, self.weight, self.bias, None, None
-            )
-            return by_blocks
-        return super().forward(x)
+        return self.by_blocks(x) if self.goes_by_blocks(x) else super().forward(x)
+
+    def by_blocks(
+        self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None
+    ) -> Tensor:
+        """Return what `limner.layers.winograd.convolved` does with these weights."""
+        found: Tensor = torch.ops.limner.convolution3x3(x, self.weight, self.bias, scale, shift)
+        return found
 
     def goes_by_blocks(self, x: Tensor) -> bool:
         """Whether a map [B, inputs, H, W] is convolved block by block: where that is faster."""
@@ -59,9 +61,7 @@ def normalised_convolution(norm: nn.GroupNorm, convolution: Convolution3x3, x: T
     By blocks, what is normalised is never held whole.
     """
     if convolution.goes_by_blocks(x):
-        weight, bias = convolution.weight, convolution.bias
-        by_blocks: Tensor = torch.ops.limner.convolution3x3(x, weight, bias, *_affine(norm, x))
-        return by_blocks
+        return convolution.by_blocks(x, *_affine(norm, x))
     x = normalised(norm, x)  # lets go of a map that the caller does not hold
     plain: Tensor = convolution(x)
     return plain

@@ -12,6 +12,8 @@ Convolution for Deep Neural Networks", 2018 (arXiv:1803.10986), for the points.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -23,6 +25,7 @@ TILE = 4  # outputs along each side of a tile
 READ = TILE + 2  # inputs along each side of a tile
 
 
+@functools.cache
 def tables() -> tuple[Tensor, Tensor, Tensor]:
     """Return what inputs [36], kernels [9] and products [36] of a tile are multiplied by.
 
