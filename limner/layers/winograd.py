@@ -23,6 +23,7 @@ BLOCK = (64, 64)  # rows and columns of outputs that are worked off at once
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
 TILE = 4  # outputs along each side of a tile
 READ = TILE + 2  # inputs along each side of a tile
+ONE = READ + 1  # the product of point 1 in rows and columns, which all outputs of a tile add
 
 
 @functools.cache
@@ -67,28 +68,27 @@ def convolved(
     found = maps.new_empty(*maps.shape[:3], len(weight))
     by_places = weight.flatten(2).permute(2, 1, 0)  # [9, inputs, outputs]
     kernels = (of_kernels @ by_places.flatten(1)).view(-1, *by_places.shape[1:])
-    block = _Block(maps, into, kernels, back)
+    block = _Block(maps, into, kernels, bias, back)
     for number, (read, written) in enumerate(zip(maps, found, strict=True)):
         affine = None if scale is None or shift is None else (scale[number], shift[number])
         for top in range(0, x.shape[2], BLOCK[0]):
             for left in range(0, x.shape[3], BLOCK[1]):
                 block.fill(read, top, left, affine)
-                part = block.convolved()
-                place = written[top : top + BLOCK[0], left : left + BLOCK[1]]
-                part = part[: place.shape[0], : place.shape[1]]
-                place.copy_(part) if bias is None else torch.add(part, bias, out=place)
+                block.convolve(written[top : top + BLOCK[0], left : left + BLOCK[1]])
     return found.permute(0, 3, 1, 2)
 
 
 class _Block:
     """Room for a block of a map and what is computed of it, used again for every block."""
 
-    def __init__(self, like: Tensor, into: Tensor, kernels: Tensor, back: Tensor) -> None:
-        self.into, self.kernels, self.back = into, kernels, back
+    def __init__(
+        self, like: Tensor, into: Tensor, kernels: Tensor, bias: Tensor | None, back: Tensor
+    ) -> None:
+        self.into, self.kernels, self.bias, self.back = into, kernels, bias, back
         inputs, outputs = kernels.shape[1:]
         self.tiles = (BLOCK[0] // TILE, BLOCK[1] // TILE)
         count = self.tiles[0] * self.tiles[1]
-        self.window = like.new_zeros(BLOCK[0] + 2, BLOCK[1] + 2, inputs)
+        self.window = like.new_empty(BLOCK[0] + 2, BLOCK[1] + 2, inputs)
         # products take the place of inputs, outputs that of the products' factors
         one, other = like.new_empty(2, READ * READ * count * max(inputs, outputs))
         self.inputs = one[: READ * READ * count * inputs].view(READ, READ, *self.tiles, inputs)
@@ -100,23 +100,30 @@ class _Block:
         """Take a block of a map [H, W, inputs] and its edge, zeros beyond the map."""
         first_row, first_column = max(top - 1, 0), max(left - 1, 0)
         part = read[first_row : top + BLOCK[0] + 1, first_column : left + BLOCK[1] + 1]
-        if part.shape != self.window.shape:
-            self.window.zero_()
-        place = self.window[first_row - top + 1 :, first_column - left + 1 :]
-        place = place[: part.shape[0], : part.shape[1]]
+        above, before = first_row - top + 1, first_column - left + 1
+        below, after = above + part.shape[0], before + part.shape[1]
+        window = self.window
+        for beyond in (window[:above], window[below:], window[:, :before], window[:, after:]):
+            beyond.zero_()
+        place = window[above:below, before:after]
         if affine is None:
             place.copy_(part)
         else:
             scale, shift = affine
             functional.silu(torch.addcmul(shift, part, scale, out=place), inplace=True)
 
-    def convolved(self) -> Tensor:
-        """Return the convolution of what was taken, float [rows, columns, outputs]."""
+    def convolve(self, place: Tensor) -> None:
+        """Write the convolution of what was taken to a place of a map [rows, columns, outputs]."""
         row, column, one = self.window.stride()
         strides = (row, column, TILE * row, TILE * column, one)
         self.inputs.copy_(self.window.as_strided(self.inputs.shape, strides))
         torch.mm(self.into, self.inputs.view(READ * READ, -1), out=self.factors.flatten(1))
         torch.bmm(self.factors, self.kernels, out=self.products)
-        outputs = self.outputs.view(TILE * TILE, -1)
-        torch.mm(self.back, self.products.flatten(1), out=outputs)
-        return self.outputs.permute(2, 0, 3, 1, 4).reshape(*BLOCK, -1)
+        if self.bias is not None:
+            self.products[ONE] += self.bias
+        torch.mm(self.back, self.products.flatten(1), out=self.outputs.view(TILE * TILE, -1))
+        found = self.outputs.permute(2, 0, 3, 1, 4)
+        if place.shape[:2] == BLOCK:
+            place.unflatten(1, (-1, TILE)).unflatten(0, (-1, TILE)).copy_(found)
+        else:
+            place.copy_(found.reshape(*BLOCK, -1)[: place.shape[0], : place.shape[1]])
