@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 
-from limner.bench.circumstances import commit, processor
+from limner.bench.circumstances import commit
+from limner.core import cpu
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -26,7 +27,7 @@ RESULTS = Path(__file__).parent / "results"
 def machine() -> dict[str, object]:
     """Return what the figures were measured on."""
     return {
-        "processor": processor(),
+        "processor": cpu.name(),
         "cores": os.cpu_count(),
         "system": platform.system(),
         "python": platform.python_version(),

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 import limner
+from limner.core import cpu
 from limner.pipeline.device import cores
 
 
@@ -51,18 +52,10 @@ def present(command: str, device: str = "cpu") -> Circumstances:
         limner=limner.__version__,
         torch=version("torch"),
         python=platform.python_version(),
-        processor=processor(),
+        processor=cpu.name(),
         cores=cores(),
         accelerator=torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
     )
-
-
-def processor() -> str:
-    """Return the processor's name."""
-    listed = Path("/proc/cpuinfo")
-    lines = listed.read_text().splitlines() if listed.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def commit() -> str | None:

@@ -5,7 +5,8 @@ which its convolutions call, is faster at the shapes of transformers, and more s
 `functional.linear` offers no choice between them.
 
 Drawing token by token, products of a few rows only read the weight: what counts is how many cores
-read it. `functional.linear` leaves up to four rows to one core.
+read it. On processors of Intel `functional.linear` shares up to three rows among cores; on others
+it leaves up to four to one core, and MKL has to be asked for weight x^T.
 
 Without gradients, bias and activation are added while oneDNN has the outputs at hand.
 """
@@ -22,9 +23,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from limner.core.cpu import is_intel
+
 _SMALL = 2**24  # multiplications of a product below which calling oneDNN costs more than it saves
 _LIGHT = 2**18  # numbers of a weight that caches hold: below, the same
 _FEW_ROWS, _FEW_NUMBERS = range(2, 5), 4096  # of x, where MKL shares weight x^T among cores
+_INTEL_ROWS = 3  # of x, up to which MKL is quicker on processors of Intel
+_INTEL_LIGHT, _INTEL_LIGHT_ROWS = 2**20, 8  # the same where a weight has no more numbers
 _HAS_ONEDNN = (
     torch.backends.mkldnn.is_available()
     and torch.backends.mkl.is_available()
@@ -137,11 +142,14 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
 
 def _quickest(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
     """Return what `linear` does, by that one of both libraries which is quicker."""
-    few = x.numel() <= _FEW_NUMBERS and x.numel() // x.shape[-1] in _FEW_ROWS
-    activation = ACTIVATIONS[then]
-    if few and weight.is_contiguous():
-        rows = x.reshape(-1, x.shape[-1])
-        product = torch.mm(weight, rows.T).T.contiguous().view(*x.shape[:-1], len(weight))
+    rows, activation = x.numel() // x.shape[-1], ACTIVATIONS[then]
+    if is_intel():
+        light = weight.numel() <= _INTEL_LIGHT
+        if rows <= (_INTEL_LIGHT_ROWS if light else _INTEL_ROWS):
+            return activation.alone(functional.linear(x, weight, bias))
+    elif rows in _FEW_ROWS and x.numel() <= _FEW_NUMBERS and weight.is_contiguous():
+        product = torch.mm(weight, x.reshape(rows, -1).T).T.contiguous()
+        product = product.view(*x.shape[:-1], len(weight))
         return activation.alone(product if bias is None else product + bias)
     return _fused(x, weight, bias, then)
 

@@ -45,8 +45,12 @@ def test_values_and_gradients_are_pytorchs(biased: bool) -> None:
 
 @pytest.mark.parametrize("rows", [1, 2, 4, 5, 16])
 @pytest.mark.parametrize("inputs", [INPUTS, 2 * INPUTS, 5 * INPUTS])
+@pytest.mark.parametrize("intel", [False, True])
 @torch.no_grad()
-def test_a_few_rows_without_gradients(rows: int, inputs: int) -> None:
+def test_a_few_rows_without_gradients(
+    rows: int, inputs: int, intel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "is_intel", lambda: intel)
     rng = torch.Generator().manual_seed(0)
     x = torch.randn(rows, 1, inputs, generator=rng)
     weight = torch.randn(OUTPUTS, inputs, generator=rng)
