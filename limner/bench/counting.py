@@ -104,6 +104,7 @@ _OPERATIONS: dict[str, _Count] = {
     "aten::convolution": lambda args, found: _convolution(args[1], found, args[3]),
     # by Winograd's minimal filtering, counted as a plain one
     "limner::convolution3x3": lambda args, found: _convolution(args[1], found, (1, 1)),
+    "limner::add_convolution3x3": lambda args, _: _convolution(args[2], args[0], (1, 1)),
 }
 for _kernel in ("flash_attention_for_cpu", "flash_attention", "efficient_attention"):
     _OPERATIONS[f"aten::_scaled_dot_product_{_kernel}"] = lambda args, found: _attention(

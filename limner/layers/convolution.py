@@ -30,7 +30,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from limner.core.errors import check
-from limner.layers.convolution3x3 import Convolution3x3, normalised, normalised_convolution
+from limner.layers.convolution3x3 import (
+    Convolution3x3,
+    add_normalised_convolution,
+    normalised,
+    normalised_convolution,
+)
 
 GROUPS = 32
 PIXELS_A_CHANNEL = 64  # from which on maps are held pixel by pixel, see `arranged`
@@ -132,14 +137,13 @@ class ResNetBlock(nn.Module):
         self.conv2 = Convolution3x3(outputs, outputs)
         self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [B, inputs, H, W] to [B, outputs, H, W]."""
-        x = arranged(x, self.conv1.goes_by_blocks(x))
-        hidden = normalised_convolution(
-            self.norm2, self.conv2, normalised_convolution(self.norm1, self.conv1, x)
-        )
-        hidden += self.shortcut(x)
-        return hidden
+    def forward(self, x: Tensor, overwrites: bool = False) -> Tensor:
+        """Map [B, inputs, H, W] to [B, outputs, H, W], which may overwrite x if it is told so."""
+        ordered = arranged(x, self.conv1.goes_by_blocks(x))
+        hidden = normalised_convolution(self.norm1, self.conv1, ordered)
+        total = self.shortcut(ordered)
+        overwrites = overwrites or total is not x
+        return add_normalised_convolution(total, self.norm2, self.conv2, hidden, overwrites)
 
 
 class SpatialAttention(nn.Module):
@@ -212,9 +216,9 @@ class Level(nn.Module):
         self.resample = resample
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [B, inputs, H, W] to [B, outputs, H', W']."""
+        """Map [B, inputs, H, W] to [B, outputs, H', W']; without gradients x may be overwritten."""
         for index, block in enumerate(self.blocks):
-            x = block(x)
+            x = block(x, overwrites=True)
             if self.attention:
                 x = self.attention[index](x)
         return self.resample(x)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from limner.layers.winograd import BLOCK, convolved
+from limner.layers.winograd import BLOCK, add_convolved, convolved
 
 LEAST_CHANNELS = 128  # with fewer, a plain convolution is as fast
 LEAST_FILLED = 0.75  # of the blocks' area, below which a plain convolution is as fast
@@ -67,6 +67,32 @@ def normalised_convolution(norm: nn.GroupNorm, convolution: Convolution3x3, x: T
     return plain
 
 
+def add_normalised_convolution(
+    total: Tensor,
+    norm: nn.GroupNorm,
+    convolution: Convolution3x3,
+    x: Tensor,
+    overwrites: bool = False,
+) -> Tensor:
+    """Return total + convolution(silu(norm(x))), float [B, outputs, H, W].
+
+    Args:
+        total: float [B, outputs, H, W].
+        norm: of x.
+        convolution: of what is normalised.
+        x: float [B, inputs, H, W].
+        overwrites: the sum may take the place of `total`.
+    """
+    if not convolution.goes_by_blocks(x):
+        hidden = normalised_convolution(norm, convolution, x)
+        hidden += total
+        return hidden
+    total = total if overwrites else total.clone()
+    weights = (convolution.weight, convolution.bias)
+    torch.ops.limner.add_convolution3x3(total, x, *weights, *_affine(norm, x))
+    return total
+
+
 def _affine(norm: nn.GroupNorm, x: Tensor) -> tuple[Tensor, Tensor]:
     """Return scale and shift, each float [B, channels], that normalise a map."""
     # moments of channels, whose groups are as large as each other
@@ -79,15 +105,21 @@ def _affine(norm: nn.GroupNorm, x: Tensor) -> tuple[Tensor, Tensor]:
     return scale, norm.bias - scale * mean.expand_as(means).flatten(1)
 
 
-# an operator, so that the compiler leaves it alone and it is counted as one convolution
+# operators, so that the compiler leaves them alone and each is counted as one convolution
 _operators = torch.library.Library("limner", "FRAGMENT")
-_operators.define(
-    "convolution3x3(Tensor x, Tensor weight, Tensor? bias, Tensor? scale, Tensor? shift) -> Tensor"
-)
+_GIVEN = "Tensor x, Tensor weight, Tensor? bias, Tensor? scale, Tensor? shift"
+_operators.define(f"convolution3x3({_GIVEN}) -> Tensor")
+_operators.define(f"add_convolution3x3(Tensor(a!) total, {_GIVEN}) -> ()")
 _operators.impl("convolution3x3", convolved, "CPU")
+_operators.impl("add_convolution3x3", add_convolved, "CPU")
 
 
 @torch.library.register_fake("limner::convolution3x3")
 def _empty_convolution(x: Tensor, weight: Tensor, *_: Tensor | None) -> Tensor:
     batch, _inputs, rows, columns = x.shape
     return x.new_empty(batch, rows, columns, len(weight)).permute(0, 3, 1, 2)
+
+
+@torch.library.register_fake("limner::add_convolution3x3")
+def _nothing_new(*_: Tensor | None) -> None:
+    """`total` is written to."""

@@ -13,6 +13,7 @@ Convolution for Deep Neural Networks", 2018 (arXiv:1803.10986), for the points.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -63,34 +64,61 @@ def convolved(
     Returns:
         float [B, outputs, H, W], held pixel by pixel.
     """
+    found = x.new_empty(len(x), *x.shape[2:], len(weight)).permute(0, 3, 1, 2)
+    _convolve(found, x, weight, bias, scale, shift, Tensor.copy_)
+    return found
+
+
+def add_convolved(
+    total: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+) -> None:
+    """Add what `convolved` returns to a map [B, outputs, H, W], in place."""
+    _convolve(total, x, weight, bias, scale, shift, Tensor.add_)
+
+
+def _convolve(
+    total: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    write: Callable[[Tensor, Tensor], Tensor],
+) -> None:
     into, of_kernels, back = (table.to(x) for table in tables())
-    maps = x.permute(0, 2, 3, 1)
-    found = maps.new_empty(*maps.shape[:3], len(weight))
     by_places = weight.flatten(2).permute(2, 1, 0)  # [9, inputs, outputs]
     kernels = (of_kernels @ by_places.flatten(1)).view(-1, *by_places.shape[1:])
-    block = _Block(maps, into, kernels, bias, back)
-    for number, (read, written) in enumerate(zip(maps, found, strict=True)):
+    block = _Block(into, kernels, bias, back)
+    maps, totals = x.permute(0, 2, 3, 1), total.permute(0, 2, 3, 1)
+    for number, (read, written) in enumerate(zip(maps, totals, strict=True)):
         affine = None if scale is None or shift is None else (scale[number], shift[number])
         for top in range(0, x.shape[2], BLOCK[0]):
             for left in range(0, x.shape[3], BLOCK[1]):
                 block.fill(read, top, left, affine)
-                block.convolve(written[top : top + BLOCK[0], left : left + BLOCK[1]])
-    return found.permute(0, 3, 1, 2)
+                place = written[top : top + BLOCK[0], left : left + BLOCK[1]]
+                found = block.convolved()
+                if place.shape[:2] == BLOCK:
+                    write(place.unflatten(1, (-1, TILE)).unflatten(0, (-1, TILE)), found)
+                else:
+                    write(place, found.reshape(*BLOCK, -1)[: place.shape[0], : place.shape[1]])
 
 
 class _Block:
     """Room for a block of a map and what is computed of it, used again for every block."""
 
-    def __init__(
-        self, like: Tensor, into: Tensor, kernels: Tensor, bias: Tensor | None, back: Tensor
-    ) -> None:
+    def __init__(self, into: Tensor, kernels: Tensor, bias: Tensor | None, back: Tensor) -> None:
         self.into, self.kernels, self.bias, self.back = into, kernels, bias, back
         inputs, outputs = kernels.shape[1:]
         self.tiles = (BLOCK[0] // TILE, BLOCK[1] // TILE)
         count = self.tiles[0] * self.tiles[1]
-        self.window = like.new_empty(BLOCK[0] + 2, BLOCK[1] + 2, inputs)
+        self.window = kernels.new_empty(BLOCK[0] + 2, BLOCK[1] + 2, inputs)
         # products take the place of inputs, outputs that of the products' factors
-        one, other = like.new_empty(2, READ * READ * count * max(inputs, outputs))
+        one, other = kernels.new_empty(2, READ * READ * count * max(inputs, outputs))
         self.inputs = one[: READ * READ * count * inputs].view(READ, READ, *self.tiles, inputs)
         self.factors = other[: self.inputs.numel()].view(READ * READ, count, inputs)
         self.products = one[: READ * READ * count * outputs].view(READ * READ, count, outputs)
@@ -112,8 +140,8 @@ class _Block:
             scale, shift = affine
             functional.silu(torch.addcmul(shift, part, scale, out=place), inplace=True)
 
-    def convolve(self, place: Tensor) -> None:
-        """Write the convolution of what was taken to a place of a map [rows, columns, outputs]."""
+    def convolved(self) -> Tensor:
+        """Return the convolution of what was taken, by tiles: float [16, 4, 16, 4, outputs]."""
         row, column, one = self.window.stride()
         strides = (row, column, TILE * row, TILE * column, one)
         self.inputs.copy_(self.window.as_strided(self.inputs.shape, strides))
@@ -122,8 +150,4 @@ class _Block:
         if self.bias is not None:
             self.products[ONE] += self.bias
         torch.mm(self.back, self.products.flatten(1), out=self.outputs.view(TILE * TILE, -1))
-        found = self.outputs.permute(2, 0, 3, 1, 4)
-        if place.shape[:2] == BLOCK:
-            place.unflatten(1, (-1, TILE)).unflatten(0, (-1, TILE)).copy_(found)
-        else:
-            place.copy_(found.reshape(*BLOCK, -1)[: place.shape[0], : place.shape[1]])
+        return self.outputs.permute(2, 0, 3, 1, 4)

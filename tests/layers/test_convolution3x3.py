@@ -11,7 +11,12 @@ from torch.nn import functional
 
 from limner.bench.counting import counted
 from limner.bench.work import Convolution
-from limner.layers.convolution3x3 import Convolution3x3, normalised_convolution
+from limner.layers.convolution import ResNetBlock
+from limner.layers.convolution3x3 import (
+    Convolution3x3,
+    add_normalised_convolution,
+    normalised_convolution,
+)
 
 
 def layer(inputs: int = 128, outputs: int = 160, bias: bool = True) -> Convolution3x3:
@@ -78,6 +83,41 @@ def test_normalised_maps_differ_by_rounding_alone(
     assert (found - wanted).abs().max() / wanted.std() < 4e-5
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(64, 64), (61, 62), (32, 32)])
+@pytest.mark.parametrize("overwrites", [False, True])
+def test_a_sum_takes_the_place_of_a_map_only_where_it_may(
+    size: tuple[int, int], overwrites: bool
+) -> None:
+    convolution, norm = layer(), nn.GroupNorm(32, 128)
+    x, total = torch.randn(2, 128, *size), torch.randn(2, 160, *size)
+    wanted = total + normalised_convolution(norm, convolution, x)
+    given = x.clone(), total.clone()
+    found = add_normalised_convolution(total, norm, convolution, x, overwrites)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    assert torch.equal(x, given[0])
+    by_blocks = size != (32, 32)
+    assert (found is total) == (overwrites and by_blocks)
+    assert found is total or torch.equal(total, given[1])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("outputs", [128, 160])
+@pytest.mark.parametrize("ordered", [torch.contiguous_format, torch.channels_last])
+def test_a_block_overwrites_what_it_is_given_only_if_it_is_told_so(
+    outputs: int, ordered: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    block = ResNetBlock(128, outputs)
+    x = torch.randn(2, 128, 64, 64).contiguous(memory_format=ordered)
+    given = x.clone()
+    wanted = deepcopy(block).double()(x.double())
+    found = block(x)
+    assert (found - wanted).abs().max() / wanted.std() < 4e-5
+    assert torch.equal(x, given)
+    assert torch.equal(block(x, overwrites=True), found)
+
+
 def test_learning_goes_the_plain_way() -> None:
     convolution = layer()
     x = torch.randn(1, 128, 64, 64)
@@ -101,9 +141,22 @@ def test_the_compiler_leaves_it_alone() -> None:
     compiled = torch.compile(convolution.forward, backend="aot_eager", fullgraph=True)
     assert torch.equal(compiled(x), convolution(x))
 
+    block = ResNetBlock(128, 128)
+    whole = torch.compile(block.forward, backend="aot_eager", fullgraph=True)
+    wanted = block(x)
+    assert torch.equal(whole(x.clone()), wanted)
+    assert torch.equal(whole(x, overwrites=True), wanted)
+
 
 @torch.no_grad()
 def test_it_is_counted_as_a_plain_convolution() -> None:
     convolution = layer()
     work = counted(lambda: convolution(torch.randn(1, 128, 64, 64)))
     assert work.times == {Convolution(1, 128, 160, 64, 64): 1}
+    block = ResNetBlock(128, 160)
+    work = counted(lambda: block(torch.randn(1, 128, 64, 64)))
+    assert work.times == {
+        Convolution(1, 128, 160, 64, 64): 1,
+        Convolution(1, 160, 160, 64, 64): 1,
+        Convolution(1, 128, 160, 64, 64, kernel=1): 1,
+    }
