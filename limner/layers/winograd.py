@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 BLOCK = (64, 64)  # rows and columns of outputs that are worked off at once
+FEW_BLOCKS = 4  # up to which kernels are multiplied with faster than they are reordered
 POINTS = (0.0, 1.0, -1.0, 0.5, -2.0)
 TILE = 4  # outputs along each side of a tile
 READ = TILE + 2  # inputs along each side of a tile
@@ -29,10 +30,11 @@ ONE = READ + 1  # the product of point 1 in rows and columns, which all outputs 
 
 @functools.cache
 def tables() -> tuple[Tensor, Tensor, Tensor]:
-    """Return what inputs [36], kernels [9] and products [36] of a tile are multiplied by.
+    """Return what inputs, kernels and products of a tile are multiplied by.
 
     Returns:
-        float64 [36, 36], [36, 9] and [16, 36].
+        float64 [6, 6] for inputs, row by row and column by column, [36, 9] for kernels and [16, 36]
+        for products.
     """
     points = np.array(POINTS)
     others = [np.delete(points, index) for index in range(len(points))]
@@ -42,7 +44,7 @@ def tables() -> tuple[Tensor, Tensor, Tensor]:
     kernels = np.vstack([powers[:, :3] / scales[:, None], [0.0, 0.0, 1.0]])
     products = np.hstack([powers.T, np.eye(TILE)[:, -1:]])
     first, second, third = (torch.from_numpy(np.array(one)) for one in (inputs, kernels, products))
-    return torch.kron(first, first), torch.kron(second, second), torch.kron(third, third)
+    return first, torch.kron(second, second), torch.kron(third, third)
 
 
 def convolved(
@@ -91,8 +93,9 @@ def _convolve(
     write: Callable[[Tensor, Tensor], Tensor],
 ) -> None:
     into, of_kernels, back = (table.to(x) for table in tables())
-    by_places = weight.flatten(2).permute(2, 1, 0)  # [9, inputs, outputs]
-    kernels = (of_kernels @ by_places.flatten(1)).view(-1, *by_places.shape[1:])
+    kernels = (of_kernels @ weight.reshape(-1, 9).T).view(-1, *weight.shape[:2]).transpose(1, 2)
+    if x.shape[2:].numel() > FEW_BLOCKS * BLOCK[0] * BLOCK[1]:
+        kernels = kernels.contiguous()
     block = _Block(into, kernels, bias, back)
     maps, totals = x.permute(0, 2, 3, 1), total.permute(0, 2, 3, 1)
     for number, (read, written) in enumerate(zip(maps, totals, strict=True)):
@@ -114,15 +117,20 @@ class _Block:
     def __init__(self, into: Tensor, kernels: Tensor, bias: Tensor | None, back: Tensor) -> None:
         self.into, self.kernels, self.bias, self.back = into, kernels, bias, back
         inputs, outputs = kernels.shape[1:]
-        self.tiles = (BLOCK[0] // TILE, BLOCK[1] // TILE)
-        count = self.tiles[0] * self.tiles[1]
+        high, wide = BLOCK[0] // TILE, BLOCK[1] // TILE
         self.window = kernels.new_empty(BLOCK[0] + 2, BLOCK[1] + 2, inputs)
-        # products take the place of inputs, outputs that of the products' factors
-        one, other = kernels.new_empty(2, READ * READ * count * max(inputs, outputs))
-        self.inputs = one[: READ * READ * count * inputs].view(READ, READ, *self.tiles, inputs)
-        self.factors = other[: self.inputs.numel()].view(READ * READ, count, inputs)
-        self.products = one[: READ * READ * count * outputs].view(READ * READ, count, outputs)
-        self.outputs = other[: TILE * TILE * count * outputs].view(TILE, TILE, *self.tiles, outputs)
+        row, column, _ = self.window.stride()
+        self.overlapping = self.window.as_strided((high, READ, row), (TILE * row, row, 1))
+        # what is computed of one room's numbers stands in the other
+        one, other = kernels.new_empty(2, READ * READ * high * wide * max(inputs, outputs))
+        self.rows = other[: high * READ * row].view(high, READ, row)
+        strides = (row, column, READ * row, TILE * column, 1)
+        self.tiles = self.rows.as_strided((READ, READ, high, wide, inputs), strides)
+        self.inputs = one[: self.tiles.numel()].view(self.tiles.shape)
+        self.factors = other[: self.tiles.numel()].view(READ * READ, high * wide, inputs)
+        self.products = one[: READ * READ * high * wide * outputs].view(READ * READ, -1, outputs)
+        self.outputs = other[: TILE * TILE * high * wide * outputs].view(TILE * TILE, -1)
+        self.found = self.outputs.view(TILE, TILE, high, wide, outputs).permute(2, 0, 3, 1, 4)
 
     def fill(self, read: Tensor, top: int, left: int, affine: tuple[Tensor, Tensor] | None) -> None:
         """Take a block of a map [H, W, inputs] and its edge, zeros beyond the map."""
@@ -142,12 +150,13 @@ class _Block:
 
     def convolved(self) -> Tensor:
         """Return the convolution of what was taken, by tiles: float [16, 4, 16, 4, outputs]."""
-        row, column, one = self.window.stride()
-        strides = (row, column, TILE * row, TILE * column, one)
-        self.inputs.copy_(self.window.as_strided(self.inputs.shape, strides))
-        torch.mm(self.into, self.inputs.view(READ * READ, -1), out=self.factors.flatten(1))
+        into = self.into
+        torch.bmm(into.expand(len(self.rows), -1, -1), self.overlapping, out=self.rows)
+        self.inputs.copy_(self.tiles)
+        factors = self.factors.view(READ, READ, -1)
+        torch.bmm(into.expand(READ, -1, -1), self.inputs.flatten(2), out=factors)
         torch.bmm(self.factors, self.kernels, out=self.products)
         if self.bias is not None:
             self.products[ONE] += self.bias
-        torch.mm(self.back, self.products.flatten(1), out=self.outputs.view(TILE * TILE, -1))
-        return self.outputs.permute(2, 0, 3, 1, 4)
+        torch.mm(self.back, self.products.flatten(1), out=self.outputs)
+        return self.found

@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from limner.layers.winograd import convolved
+from limner.layers.winograd import add_convolved, convolved
 
 
 def double(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("size", [(64, 64), (1, 1), (3, 130), (65, 64), (70, 31)])
+@pytest.mark.parametrize("size", [(64, 64), (1, 1), (3, 130), (65, 64), (70, 31), (130, 140)])
 @pytest.mark.parametrize(("inputs", "outputs"), [(5, 3), (2, 4)])
 def test_it_convolves_exactly_in_float64(size: tuple[int, int], inputs: int, outputs: int) -> None:
     torch.manual_seed(0)
@@ -21,6 +21,9 @@ def test_it_convolves_exactly_in_float64(size: tuple[int, int], inputs: int, out
     for given in (bias, None):
         wanted = functional.conv2d(x, weight, given, padding=1)
         torch.testing.assert_close(convolved(x, weight, given), wanted, rtol=0, atol=1e-11)
+        total = torch.ones_like(wanted)
+        add_convolved(total, x, weight, given)
+        torch.testing.assert_close(total, 1 + wanted, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (65, 70)])
